@@ -1,0 +1,38 @@
+//! statsd: a metrics daemon, and its cluster proxy. This page is the map.
+//!
+//! ```text
+//! socket bytes -> lines -> Metric -> Store --(deadline: flip)--> Drain -> backends -> bytes on a socket
+//!                 admin console <-> Store          signals -> reload / flush / stop
+//! ```
+//!
+//! One thread, one `poll(2)` loop, time passed in as an argument. Imports point down only; a test
+//! (`tests/tidy.rs`) holds the layers:
+//!
+//! | layer | modules | may import |
+//! |---|---|---|
+//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
+//! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
+//! | outputs, console | [`backend`], [`admin`] | all below |
+//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`process`] | [`sys`] and the core |
+//! | system | [`sys`]: the only `unsafe` | the standard library, libc |
+//! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
+//!
+//! The pure core has no socket, file, clock or log, and is driven in tests by plain calls.
+
+pub mod admin;
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod event_loop;
+pub mod log;
+pub mod net;
+pub mod number;
+pub mod process;
+pub mod protocol;
+pub mod proxy;
+pub mod ring;
+pub mod snapshot;
+pub mod statsd;
+pub mod store;
+pub mod sys;
+pub mod timer;
