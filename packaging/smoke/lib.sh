@@ -1,0 +1,142 @@
+# shellcheck shell=bash
+# Shared by the smoke tests: saying ok and FAIL, waiting, and roots to try things out in.
+# A test file is run by `run` with TOP (the tree), WORK (scratch space) and DEB, RPM set.
+
+set -uo pipefail
+: "${TOP:?}" "${WORK:?}"
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+
+ok() { echo "ok   $1"; }
+fail() {
+	echo "FAIL $1"
+	[ -z "${2:-}" ] || printf '%s\n' "$2" | tail -n 15 | sed 's/^/     | /'
+}
+
+# check DESCRIPTION COMMAND...: ok if it succeeds; its output is shown only when it does not.
+check() {
+	local description=$1 output
+	shift
+	if output=$("$@" 2>&1); then ok "$description"; else fail "$description" "$* -> $?: $output"; fi
+}
+
+# refuse DESCRIPTION PATTERN COMMAND...: ok if it fails with words like PATTERN.
+refuse() {
+	local description=$1 pattern=$2 output code
+	shift 2
+	output=$("$@" 2>&1)
+	code=$?
+	if [ $code -ne 0 ] && [ $code -ne 124 ] && grep -Eq -- "$pattern" <<<"$output"; then
+		ok "$description"
+	else
+		fail "$description" "$* -> $code: $output"
+	fi
+}
+
+# same DESCRIPTION EXPECTED ACTUAL
+same() {
+	if [ "$2" = "$3" ]; then ok "$1"; else fail "$1" "expected: $2
+but got:  $3"; fi
+}
+
+# until_true SECONDS COMMAND...: tries until it succeeds.
+until_true() {
+	local deadline=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $deadline ] || return 1
+		sleep 0.1
+	done
+}
+
+# The mirror that this machine's apt uses.
+mirror() {
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+		awk '$2 == "bookworm" { print $1; exit }'
+}
+
+# base: a minimal Debian 12, once; layer NAME PACKAGE...: more packages on top, once.
+base() {
+	[ -e "$WORK/base.done" ] && return
+	rm -rf "$WORK/base"
+	debootstrap --variant=minbase --include=iproute2,procps,init-system-helpers,sysvinit-utils \
+		bookworm "$WORK/base" "$(mirror)" >"$WORK/base.log" 2>&1 ||
+		{ tail "$WORK/base.log"; return 1; }
+	# Installing within the root starts nothing there.
+	printf '#!/bin/sh\nexit 101\n' >"$WORK/base/usr/sbin/policy-rc.d"
+	chmod 755 "$WORK/base/usr/sbin/policy-rc.d"
+	printf '127.0.0.1 localhost\n::1 localhost\n' >"$WORK/base/etc/hosts"
+	touch "$WORK/base.done"
+}
+
+layer() {
+	local name=$1
+	shift
+	base || return 1
+	[ -e "$WORK/$name.done" ] && return
+	rm -rf "$WORK/$name" "$WORK/$name.work"
+	mkdir -p "$WORK/$name" "$WORK/$name.work" "$WORK/$name.root"
+	mount -t overlay overlay "$WORK/$name.root" \
+		-o "lowerdir=$WORK/base,upperdir=$WORK/$name,workdir=$WORK/$name.work" || return 1
+	cp /etc/resolv.conf "$WORK/$name.root/etc/resolv.conf"
+	chroot "$WORK/$name.root" sh -c \
+		"apt-get update -q && apt-get install -qy --no-install-recommends $* && apt-get clean" \
+		>"$WORK/$name.log" 2>&1
+	local code=$?
+	umount "$WORK/$name.root"
+	[ $code -eq 0 ] || { tail "$WORK/$name.log"; return 1; }
+	touch "$WORK/$name.done"
+}
+
+# fresh_root LAYER: mounts a throw-away root over a layer (or over base) and sets ROOT.
+fresh_root() {
+	local lower=$WORK/base
+	[ "$1" = base ] || lower=$WORK/$1:$lower
+	SCRATCH=$(mktemp -d "$WORK/scratch.XXXXXX")
+	mkdir "$SCRATCH/upper" "$SCRATCH/work" "$SCRATCH/root"
+	ROOT=$SCRATCH/root
+	mount -t overlay overlay "$ROOT" \
+		-o "lowerdir=$lower,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" || return 1
+	printf '#!/bin/sh\nexit 0\n' >"$ROOT/usr/sbin/policy-rc.d"
+	chmod 755 "$ROOT/usr/sbin/policy-rc.d"
+	: >"$ROOT/etc/resolv.conf"
+	trap drop_root EXIT
+}
+
+drop_root() {
+	umount -R -l "$ROOT" 2>/dev/null
+	rm -rf "$SCRATCH"
+}
+
+# apart FILE ARGUMENT...: runs a test file again in mount, pid and network namespaces of its own.
+apart() {
+	unshare --mount --pid --net --uts --ipc --fork --kill-child "$BASH" "$@"
+}
+
+# Within these namespaces: what a root needs to be lived in. `in_root COMMAND...` works there.
+furnish() {
+	mount -t proc proc /proc
+	mount -t proc proc "$ROOT/proc"
+	mount -t tmpfs tmpfs "$ROOT/run"
+	mount --bind /dev "$ROOT/dev"
+	ip link set lo up
+}
+in_root() { chroot "$ROOT" "$@"; }
+
+# console COMMAND [PORT]: the admin console's answer.
+console() {
+	# shellcheck disable=SC2016
+	timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1; printf "%s\nquit\n" "$2" >&3; cat <&3' \
+		console "${2:-8126}" "$1" 2>/dev/null
+}
+send() { printf '%s\n' "$1" >"/dev/udp/127.0.0.1/${2:-8125}"; }
+
+# newer_deb VERSION FILE: the package again under a later version, with another shipped config.
+newer_deb() {
+	local dir
+	dir=$(mktemp -d "$WORK/deb.XXXXXX")
+	dpkg-deb -R "$DEB" "$dir"
+	sed -i "s/^Version: .*/Version: $1/" "$dir/DEBIAN/control"
+	echo "// of version $1" >>"$dir/etc/statsd/localConfig.js"
+	dpkg-deb --root-owner-group -b "$dir" "$2" >/dev/null
+	rm -rf "$dir"
+}
