@@ -5,13 +5,14 @@
 . "$(dirname "$0")/lib.sh"
 
 if [ "${1:-}" != apart ]; then
-	layer sysv sysvinit-core systemd-standalone-sysusers || exit 1
+	layer sysv bookworm sysvinit-core systemd-standalone-sysusers || exit 1
 	apart "$0" apart
 	exit
 fi
 
 fresh_root sysv
 furnish
+policy 0
 cp "$DEB" "$ROOT/tmp/statsd.deb"
 newer_deb 99.0.0 "$ROOT/tmp/newer.deb"
 
@@ -156,3 +157,21 @@ files >"$SCRATCH/after"
 same "nothing is left" "" "$(diff "$SCRATCH/before" "$SCRATCH/after" | grep -v -e '^[0-9]' -e '/etc/[a-z]*-$')"
 same "nothing is left in /run and /var/log" "" "$(ls -d "$ROOT"/run/statsd* "$ROOT"/var/log/statsd* 2>/dev/null)"
 check "but the user" in_root id _statsd
+
+echo "# make install, without a package"
+dpkg-deb -x "$DEB" "$SCRATCH/tree"
+make_here() { make -C "$TOP" "$1" DESTDIR="$ROOT" BIN="$SCRATCH/tree/usr/sbin"; }
+check "make install" make_here install
+check "systemd-sysusers finds the user's file" bash -c "chroot $ROOT systemd-sysusers --cat-config | grep -q _statsd"
+same "start gives 0" 0 "$(code init start)"
+check "the daemon runs" running "$(pid)" /usr/local/sbin/statsd
+echo "// the administrator's own line" >>"$ROOT/etc/statsd/localConfig.js"
+check "make install again keeps the config" make_here install
+check "as it is" grep -q 'own line' "$ROOT/etc/statsd/localConfig.js"
+same "stop gives 0" 0 "$(code init stop)"
+check "make uninstall" make_here uninstall
+same "leaves config files alone" "/etc/default/statsd
+/etc/default/statsd-proxy
+/etc/statsd
+/etc/statsd/localConfig.js
+/etc/statsd/proxyConfig.js" "$(cd "$ROOT" && find etc usr \( -name '*statsd*' -o -path '*/etc/statsd/*' -o -path 'etc/statsd/*' \) | sed 's,^,/,' | sort)"

@@ -32,7 +32,6 @@ halt() {
 	NSPAWN=
 }
 console() {
-	# shellcheck disable=SC2016
 	inside timeout 5 bash -c \
 		'exec 3<>/dev/tcp/127.0.0.1/8126; printf "%s\nquit\n" "$1" >&3; cat <&3' console "$1" 2>/dev/null
 }
@@ -41,10 +40,10 @@ counted() { console counters | grep -Eq "\"$1\": $2\b"; }
 configured() { console config | grep -q -- "$1"; }
 
 echo "# sysvinit"
-layer sysv sysvinit-core systemd-standalone-sysusers || exit 1
+layer sysv bookworm sysvinit-core systemd-standalone-sysusers || exit 1
 fresh_root sysv
 cp "$DEB" "$ROOT/root/statsd.deb"
-printf '#!/bin/sh\nexit 101\n' >"$ROOT/usr/sbin/policy-rc.d"
+policy 101
 check "the package installs before the boot" chroot "$ROOT" dpkg -i /root/statsd.deb
 rm "$ROOT/usr/sbin/policy-rc.d"
 boot
@@ -65,9 +64,8 @@ halt
 drop_root
 
 echo "# systemd"
-layer systemd systemd-sysv dbus || exit 1
+layer systemd bookworm systemd-sysv dbus || exit 1
 fresh_root systemd
-rm "$ROOT/usr/sbin/policy-rc.d"
 cp "$DEB" "$ROOT/root/statsd.deb"
 newer_deb 98.0.0 "$ROOT/root/98.deb"
 newer_deb 99.0.0 "$ROOT/root/99.deb"

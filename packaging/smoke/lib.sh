@@ -54,55 +54,56 @@ mirror() {
 		awk '$2 == "bookworm" { print $1; exit }'
 }
 
-# base: a minimal Debian 12, once; layer NAME PACKAGE...: more packages on top, once.
+# base SUITE: a minimal Debian, once.
 base() {
-	[ -e "$WORK/base.done" ] && return
-	rm -rf "$WORK/base"
+	local dir=$WORK/$1
+	[ -e "$dir.done" ] && return
+	rm -rf "$dir"
 	debootstrap --variant=minbase --include=iproute2,procps,init-system-helpers,sysvinit-utils \
-		bookworm "$WORK/base" "$(mirror)" >"$WORK/base.log" 2>&1 ||
-		{ tail "$WORK/base.log"; return 1; }
-	# Installing within the root starts nothing there.
-	printf '#!/bin/sh\nexit 101\n' >"$WORK/base/usr/sbin/policy-rc.d"
-	chmod 755 "$WORK/base/usr/sbin/policy-rc.d"
-	printf '127.0.0.1 localhost\n::1 localhost\n' >"$WORK/base/etc/hosts"
-	touch "$WORK/base.done"
+		"$1" "$dir" "$(mirror)" >"$dir.log" 2>&1 || { tail "$dir.log"; return 1; }
+	printf '127.0.0.1 localhost\n::1 localhost\n' >"$dir/etc/hosts"
+	touch "$dir.done"
 }
 
+# layer NAME SUITE PACKAGE...: a base with more packages on top, once.
 layer() {
-	local name=$1
-	shift
-	base || return 1
-	[ -e "$WORK/$name.done" ] && return
-	rm -rf "$WORK/$name" "$WORK/$name.work"
-	mkdir -p "$WORK/$name" "$WORK/$name.work" "$WORK/$name.root"
-	mount -t overlay overlay "$WORK/$name.root" \
-		-o "lowerdir=$WORK/base,upperdir=$WORK/$name,workdir=$WORK/$name.work" || return 1
-	cp /etc/resolv.conf "$WORK/$name.root/etc/resolv.conf"
-	chroot "$WORK/$name.root" sh -c \
+	local dir=$WORK/$1 suite=$2 code
+	shift 2
+	base "$suite" || return 1
+	[ -e "$dir.done" ] && return
+	rm -rf "$dir" "$dir.work"
+	mkdir -p "$dir" "$dir.work" "$dir.root"
+	mount -t overlay overlay "$dir.root" \
+		-o "lowerdir=$WORK/$suite,upperdir=$dir,workdir=$dir.work" || return 1
+	# Installing within the root starts nothing there.
+	printf '#!/bin/sh\nexit 101\n' >"$dir.root/usr/sbin/policy-rc.d"
+	chmod 755 "$dir.root/usr/sbin/policy-rc.d"
+	cp /etc/resolv.conf "$dir.root/etc/resolv.conf"
+	chroot "$dir.root" sh -c \
 		"apt-get update -q && apt-get install -qy --no-install-recommends $* && apt-get clean" \
-		>"$WORK/$name.log" 2>&1
-	local code=$?
-	umount "$WORK/$name.root"
-	[ $code -eq 0 ] || { tail "$WORK/$name.log"; return 1; }
-	touch "$WORK/$name.done"
+		>"$dir.log" 2>&1
+	code=$?
+	rm "$dir.root/usr/sbin/policy-rc.d"
+	umount "$dir.root"
+	[ $code -eq 0 ] || { tail "$dir.log"; return 1; }
+	echo "$suite" >"$dir.done"
 }
 
-# fresh_root LAYER: mounts a throw-away root over a layer (or over base) and sets ROOT.
+# fresh_root LAYER: mounts a throw-away root over a layer and sets ROOT.
 fresh_root() {
-	local lower=$WORK/base
-	[ "$1" = base ] || lower=$WORK/$1:$lower
+	local lower
+	lower=$WORK/$1:$WORK/$(cat "$WORK/$1.done")
 	SCRATCH=$(mktemp -d "$WORK/scratch.XXXXXX")
 	mkdir "$SCRATCH/upper" "$SCRATCH/work" "$SCRATCH/root"
 	ROOT=$SCRATCH/root
 	mount -t overlay overlay "$ROOT" \
 		-o "lowerdir=$lower,upperdir=$SCRATCH/upper,workdir=$SCRATCH/work" || return 1
-	printf '#!/bin/sh\nexit 0\n' >"$ROOT/usr/sbin/policy-rc.d"
-	chmod 755 "$ROOT/usr/sbin/policy-rc.d"
 	: >"$ROOT/etc/resolv.conf"
 	trap drop_root EXIT
 }
 
 drop_root() {
+	cd / || return
 	umount -R -l "$ROOT" 2>/dev/null
 	rm -rf "$SCRATCH"
 }
@@ -120,11 +121,15 @@ furnish() {
 	mount --bind /dev "$ROOT/dev"
 	ip link set lo up
 }
+# policy CODE: what policy-rc.d in ROOT says to each start: 0 go ahead, 101 don't.
+policy() {
+	printf '#!/bin/sh\nexit %s\n' "$1" >"$ROOT/usr/sbin/policy-rc.d"
+	chmod 755 "$ROOT/usr/sbin/policy-rc.d"
+}
 in_root() { chroot "$ROOT" "$@"; }
 
 # console COMMAND [PORT]: the admin console's answer.
 console() {
-	# shellcheck disable=SC2016
 	timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$1; printf "%s\nquit\n" "$2" >&3; cat <&3' \
 		console "${2:-8126}" "$1" 2>/dev/null
 }
