@@ -66,7 +66,8 @@ enum Kind {
     Nonblocking,
     /// A socket: each send says that it will not wait.
     Socket,
-    /// A pipe or terminal that we could not open for ourselves: ask poll before each write.
+    /// A pipe or terminal that we may not open for ourselves (it is another user's): ask poll before
+    /// each write. Others who write to the same one could still fill it in between.
     Polled,
     /// A regular file: it waits for the disk alone, and poll has nothing to say.
     File,

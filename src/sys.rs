@@ -397,6 +397,10 @@ pub fn forbid_core_dumps() -> io::Result<()> {
 
 /// Raises the number of descriptors that we may have open to `wanted`, or as far as allowed, and
 /// says what it is now. Never lowers it.
+#[allow(
+    clippy::useless_conversion,
+    reason = "rlim_t has 32 bits on some systems"
+)]
 pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -410,7 +414,7 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
         // SAFETY: the structure is valid for the call.
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     }
-    Ok(limit.rlim_cur)
+    Ok(limit.rlim_cur.into())
 }
 
 /// Lets through every signal that whoever started us may have blocked.

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -27,6 +28,7 @@ impl Child {
     pub fn spawn_self<A: AsRef<OsStr>>(arguments: &[A]) -> io::Result<Child> {
         reap();
         let mut process = Command::new("/proc/self/exe")
+            .arg0(env!("CARGO_PKG_NAME"))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -115,6 +115,8 @@ pub fn init(config: &LogConfig, debug: bool) {
 /// As [`init`], with syslogd's socket somewhere else.
 pub fn init_at(config: &LogConfig, debug: bool, dev_log: &Path) {
     set_debug(debug);
+    // Now, while we may still open what it refers to, and not once the user has changed.
+    stdout::reopen();
     let target = if config.syslog {
         let mut syslog = Syslog::new(dev_log.to_path_buf(), tag(&config.application));
         if let Err(error) = syslog.connect() {
@@ -125,8 +127,6 @@ pub fn init_at(config: &LogConfig, debug: bool, dev_log: &Path) {
         }
         Target::Syslog(syslog)
     } else {
-        // Now, while we may still open what it refers to, and not once the user has changed.
-        stdout::reopen();
         Target::Stdout
     };
     *logger() = Logger {
