@@ -13,7 +13,7 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`process`] | [`sys`] and the core |
+//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!
@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod ring;
 pub mod snapshot;
 pub mod statsd;
+pub mod stdout;
 pub mod store;
 pub mod sys;
 pub mod timer;
