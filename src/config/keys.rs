@@ -363,6 +363,22 @@ pub const NODES: &[Key] = &[
     key("adminport", Proxy, PORT, Required, "port of its admin console"),
 ];
 
+/// Every table with the key it hangs on, for whoever goes through all keys; the top has none.
+#[must_use]
+pub fn tables() -> Vec<(&'static str, &'static [Key])> {
+    let mut tables = vec![("", KEYS)];
+    for key in KEYS {
+        match key.kind {
+            Object(keys) => tables.push((key.name, keys)),
+            List {
+                of: Object(keys), ..
+            } => tables.push((key.name, keys)),
+            _ => {}
+        }
+    }
+    tables
+}
+
 /// The key of that name.
 #[must_use]
 pub fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
@@ -437,21 +453,6 @@ mod tests {
         ] {
             assert_eq!(nearest(KEYS, name, program), expected, "{name}");
         }
-    }
-
-    /// Every table of keys with the path to it.
-    fn tables() -> Vec<(&'static str, &'static [Key])> {
-        let mut tables = vec![("", KEYS)];
-        for key in KEYS {
-            match key.kind {
-                Object(keys) => tables.push((key.name, keys)),
-                List {
-                    of: Object(keys), ..
-                } => tables.push((key.name, keys)),
-                _ => {}
-            }
-        }
-        tables
     }
 
     #[test]
