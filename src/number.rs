@@ -71,10 +71,9 @@ pub fn parse_short(text: &[u8]) -> Option<(f64, usize)> {
 /// `None` where JavaScript would say NaN, and for what SPEC 9 (points 2 and 4) calls bad: blank
 /// text, other bases, infinity, and a finite text too large for a double.
 pub fn parse(text: &[u8]) -> Option<f64> {
-    if let Some((value, used)) = parse_short(text)
-        && used == text.len()
-    {
-        return Some(value);
+    match parse_short(text) {
+        Some((value, used)) if used == text.len() => return Some(value),
+        _ => {}
     }
     let text = std::str::from_utf8(text).ok()?.trim_matches(is_js_space);
     if !is_decimal(text.as_bytes()) {

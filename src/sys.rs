@@ -1,17 +1,17 @@
-//! Every system call that the standard library does not wrap, made safe to call.
+//! Every system call that the standard library and socket2 do not wrap, made safe to call.
 //!
 //! The only file with `unsafe`; each block says why it is sound. Imports libc and the standard
-//! library alone. Functions return `io::Result` and know nothing of what they are used for.
-#![allow(unsafe_code)]
+//! library alone; knows nothing of what it is used for.
 
-// --- process ---
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::ptr::null_mut;
 use std::time::Duration;
 
 /// The usual convention of system calls: -1 is an error and `errno` says which.
@@ -22,6 +22,197 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         Ok(result)
     }
 }
+
+// --- waiting ---
+
+/// One descriptor to wait on, as `poll(2)` takes it.
+pub type PollFd = libc::pollfd;
+
+/// Waits until a descriptor is ready or the time is over (`None`: for ever), and gives how many are
+/// ready. A signal ends it early, with none.
+pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
+    // Rounded up, or the last fraction of a millisecond would be spent spinning.
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    });
+    // SAFETY: the pointer and the length are those of a slice that is ours for the call.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+    match check(ready) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        other => other.map(|count| count as usize),
+    }
+}
+
+// --- datagrams ---
+
+/// Datagrams to receive at a time.
+pub const BATCH: usize = 64;
+
+/// The largest datagram that UDP can carry.
+const DATAGRAM: usize = 65_536;
+
+/// From one buffer to the next. Not a power of two: those would all fall into the same few sets of
+/// the processor's caches, and push each other out.
+const STRIDE: usize = DATAGRAM + 1536;
+
+/// Buffers for [`BATCH`] datagrams, allocated once. Memory is only touched as far as datagrams reach, so
+/// that small ones cost a page each.
+pub struct ReceiveBatch {
+    buffers: Box<[u8]>,
+    vectors: Box<[libc::iovec; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
+    received: usize,
+}
+
+impl Default for ReceiveBatch {
+    fn default() -> ReceiveBatch {
+        let mut buffers = vec![0u8; STRIDE * BATCH].into_boxed_slice();
+        let start = buffers.as_mut_ptr();
+        let mut vectors = Box::new(std::array::from_fn(|index| libc::iovec {
+            // SAFETY: every index is below BATCH, so this stays inside the allocation.
+            iov_base: unsafe { start.add(index * STRIDE) }.cast(),
+            iov_len: DATAGRAM,
+        }));
+        // SAFETY: a header of zeros is a valid one: no address, no vectors, no control data.
+        let mut headers: Box<[libc::mmsghdr; BATCH]> = Box::new(unsafe { zeroed() });
+        for (header, vector) in headers.iter_mut().zip(vectors.iter_mut()) {
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        ReceiveBatch {
+            buffers,
+            vectors,
+            headers,
+            received: 0,
+        }
+    }
+}
+
+impl ReceiveBatch {
+    /// Receives what is there, up to [`BATCH`] datagrams, and gives their number; 0 if there is none.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.received = 0;
+        debug_assert!(self.vectors.iter().all(|vector| vector.iov_len == DATAGRAM));
+        // SAFETY: headers, vectors and buffers live in boxes of ours that do not move, and each
+        // vector names DATAGRAM bytes inside its own stride of the buffers.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                null_mut(),
+            )
+        };
+        match check(received) {
+            Ok(count) => self.received = (count as usize).min(BATCH),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.received)
+    }
+
+    /// The datagrams of the last call. One that was cut short (which [`DATAGRAM`] rules out for UDP)
+    /// comes as far as it reached.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.headers[..self.received]
+            .iter()
+            .enumerate()
+            .map(|(index, header)| {
+                let length = (header.msg_len as usize).min(DATAGRAM);
+                &self.buffers[index * STRIDE..index * STRIDE + length]
+            })
+    }
+}
+
+/// Sends datagrams on a connected socket, up to [`BATCH`] of them in one call; gives how many the
+/// kernel took. An error is the first one's.
+pub fn send_datagrams(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result<usize> {
+    let count = datagrams.len().min(BATCH);
+    // SAFETY: zeros are valid vectors and headers.
+    let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    for index in 0..count {
+        vectors[index].iov_base = datagrams[index].as_ptr().cast_mut().cast();
+        vectors[index].iov_len = datagrams[index].len();
+        headers[index].msg_hdr.msg_iov = &mut vectors[index];
+        headers[index].msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the first `count` headers point at vectors on this stack, and those at slices that
+    // outlive the call; the kernel only reads them.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr(),
+            count as libc::c_uint,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+    check(sent).map(|count| count as usize)
+}
+
+// --- sockets ---
+
+/// Datagrams that the kernel has dropped because the socket's buffer was full, since it was made.
+pub fn dropped_datagrams(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS`.
+    const DROPS: usize = 8;
+    let mut info = [0u32; 16];
+    let mut length = size_of::<[u32; 16]>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of an array on this stack.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    check(result).map(|_| info[DROPS])
+}
+
+/// Asks for a receive buffer above the system's limit, which takes CAP_NET_ADMIN.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let value = i32::try_from(bytes).unwrap_or(i32::MAX);
+    // SAFETY: the option takes an int, which is on this stack.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(result).map(|_| ())
+}
+
+/// Bytes that were written to a stream and that its peer has not acknowledged.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (TIOCOUTQ by another name) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    check(result).map(|_| bytes as usize)
+}
+
+// --- memory ---
+
+/// Has large blocks mapped on their own, whatever was freed before: growing one then moves its pages
+/// instead of copying it, and freeing one gives it back.
+pub fn map_large_blocks() {
+    // SAFETY: mallopt takes two integers; it is called before anything large is allocated.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
+    }
+}
+
+// --- process ---
 
 /// Which side of a [`fork`] this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +244,7 @@ pub fn exit_now(code: u8) -> ! {
 pub fn wait_for(pid: libc::pid_t) -> io::Result<()> {
     loop {
         // SAFETY: a null status pointer is allowed and means that the status is not wanted.
-        match check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }) {
+        match check(unsafe { libc::waitpid(pid, null_mut(), 0) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other.map(drop),
         }
@@ -275,7 +466,7 @@ pub fn find_user(key: Key<'_>) -> io::Result<Option<Account>> {
     with_growing_buffer(|buffer, size| {
         // SAFETY: all-zero bytes are a valid `passwd` (numbers and null pointers).
         let mut entry: libc::passwd = unsafe { MaybeUninit::zeroed().assume_init() };
-        let mut result = std::ptr::null_mut();
+        let mut result = null_mut();
         // SAFETY: entry, buffer (of that size) and result are valid for the call, and the name is
         // a C string.
         let code = unsafe {
@@ -305,7 +496,7 @@ pub fn find_group(name: &CStr) -> io::Result<Option<libc::gid_t>> {
     with_growing_buffer(|buffer, size| {
         // SAFETY: all-zero bytes are a valid `group` (numbers and null pointers).
         let mut entry: libc::group = unsafe { MaybeUninit::zeroed().assume_init() };
-        let mut result = std::ptr::null_mut();
+        let mut result = null_mut();
         let entry_pointer = &raw mut entry;
         // SAFETY: entry, buffer (of that size) and result are valid for the call, and the name is
         // a C string.
@@ -424,7 +615,7 @@ pub fn unblock_signals() {
     // is allowed.
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), null_mut());
     }
 }
 
