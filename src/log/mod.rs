@@ -172,7 +172,7 @@ pub fn record(severity: Option<Severity>, message: fmt::Arguments<'_>) {
 pub fn flush(now: Instant) {
     stdout::flush();
     if let Some(lost) = stdout::take_lost() {
-        warning!("{lost} messages to standard output were lost, as it did not take them");
+        warning!("standard output did not take messages for a while; lost: {lost}");
     }
     if let Target::Syslog(syslog) = &mut logger().target {
         syslog.flush(now);
