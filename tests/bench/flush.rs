@@ -39,7 +39,7 @@ fn under_load(
     let mut sender = UdpSender::new(running.port).map_err(text)?;
     let mut queue = KernelQueue::udp(running.port).map_err(text)?;
     sender
-        .send(every, every.len(), Pace::BackPressure)
+        .send(every, every.len(), Pace::Careful)
         .map_err(text)?;
     subject.settle(&mut queue)?;
     let drops = queue.read().map_err(text)?.drops;

@@ -216,9 +216,14 @@ impl Datagrams {
 /// How the sender keeps from running over the receiver.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// As fast as the receiver empties its buffer: waits while it holds more than a window, which
-    /// begins at 3 MiB and halves when the kernel drops something.
-    BackPressure,
+    /// In bursts that process `pid` finds whole: it is stopped while one is sent and goes on when
+    /// it is complete, so that it always takes full batches, however fast the sender is. That is
+    /// the least a datagram can cost, for the floor as for the daemon. A burst begins at 1,024 and
+    /// halves each time the kernel drops something.
+    Bursts(u32),
+    /// Waits while the receive buffer holds more than 64 KiB: loses nothing even where the
+    /// receiver kept the system's default.
+    Careful,
     /// As fast as the sender can.
     Free,
     /// So many datagrams a second.
@@ -246,39 +251,50 @@ impl UdpSender {
     /// out.
     pub fn send(&mut self, load: &Datagrams, count: u64, pace: Pace) -> io::Result<u64> {
         let begun = Instant::now();
-        let mut window = 3 << 20;
         let mut drops = self.queue.read()?.drops;
+        let mut burst = 1_024;
         let mut sent = 0;
-        let mut unchecked = 0;
         while sent < count && begun.elapsed() < SEND_LIMIT {
-            let mut batch = (count - sent).min(BATCH as u64);
+            let left = count - sent;
             match pace {
+                Pace::Free => sent += self.send_some(load, sent, left.min(BATCH as u64))?,
                 Pace::Rate(rate) => {
                     let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
-                    batch = batch.min(due.saturating_sub(sent));
-                    if batch == 0 {
-                        std::thread::sleep(Duration::from_micros(500));
-                        continue;
+                    match left.min(due.saturating_sub(sent)) {
+                        0 => std::thread::sleep(Duration::from_micros(500)),
+                        some => sent += self.send_some(load, sent, some)?,
                     }
                 }
-                Pace::BackPressure if unchecked >= 256.min(window / 4_096) => {
-                    unchecked = 0;
-                    while begun.elapsed() < SEND_LIMIT {
-                        let state = self.queue.read()?;
-                        if state.drops > drops {
-                            drops = state.drops;
-                            window = (window / 2).max(64 << 10);
-                        }
-                        if state.bytes <= window {
-                            break;
-                        }
+                Pace::Careful => {
+                    sent += self.send_some(load, sent, left.min(16))?;
+                    while self.queue.read()?.bytes > 64 << 10 && begun.elapsed() < SEND_LIMIT {}
+                }
+                Pace::Bursts(pid) => {
+                    os::pause(pid);
+                    let result = self.send_some(load, sent, left.min(burst));
+                    os::resume(pid);
+                    sent += result?;
+                    let mut state = self.queue.read()?;
+                    while state.bytes > 0 && begun.elapsed() < SEND_LIMIT {
+                        std::thread::sleep(Duration::from_micros(50));
+                        state = self.queue.read()?;
+                    }
+                    if state.drops > drops {
+                        drops = state.drops;
+                        burst = (burst / 2).max(32);
                     }
                 }
-                _ => {}
             }
-            let taken = os::send_batch(&self.socket, load.cycle(sent, batch))? as u64;
-            sent += taken;
-            unchecked += taken;
+        }
+        Ok(sent)
+    }
+
+    /// Sends `count` datagrams from `first` of `load`.
+    fn send_some(&self, load: &Datagrams, first: u64, count: u64) -> io::Result<u64> {
+        let mut sent = 0;
+        while sent < count {
+            let batch = (count - sent).min(BATCH as u64);
+            sent += os::send_batch(&self.socket, load.cycle(first + sent, batch))? as u64;
         }
         Ok(sent)
     }
@@ -287,16 +303,7 @@ impl UdpSender {
 /// Writes `rounds` times `stream` to a port of this machine in pieces of 64 KiB; the connection
 /// is handed back, still open.
 pub fn send_stream(port: u16, stream: &[u8], rounds: u64) -> io::Result<TcpStream> {
-    let begun = Instant::now();
-    let mut connection = loop {
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-            // The original says that it is up a moment before it listens.
-            Err(_) if begun.elapsed() < Duration::from_secs(2) => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            other => break other?,
-        }
-    };
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     connection.set_write_timeout(Some(SEND_LIMIT))?;
     for _ in 0..rounds {
         for piece in stream.chunks(64 << 10) {

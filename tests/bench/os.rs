@@ -178,8 +178,22 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 
 /// Asks a process to end.
 pub fn terminate(pid: u32) {
-    // SAFETY: takes two integers; `pid` is a child that has not been waited for.
-    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+    signal(pid, libc::SIGTERM);
+}
+
+/// Stops a process where it is.
+pub fn pause(pid: u32) {
+    signal(pid, libc::SIGSTOP);
+}
+
+/// Lets a stopped process go on.
+pub fn resume(pid: u32) {
+    signal(pid, libc::SIGCONT);
+}
+
+fn signal(pid: u32, signal: libc::c_int) {
+    // SAFETY: takes two integers; `pid` is a child of ours that has not been waited for.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 static TERMINATED: AtomicBool = AtomicBool::new(false);

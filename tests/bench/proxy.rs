@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::load::{Datagrams, Pace};
-use crate::receive::{measure, pairs};
+use crate::receive::{Window, pairs};
 use crate::report::Row;
 use crate::{Bench, Running, os};
 
@@ -76,24 +76,14 @@ pub fn case(bench: &Bench, what: &str, lines: u64, aim: &'static str) -> Result<
     let (mut floor, mut proxy) = (vec![], vec![]);
     for _ in 0..bench.runs {
         let (subject, port) = bench.start_floor("udp")?;
-        floor.push(measure(
-            &subject,
-            port,
-            &load,
-            &load,
-            count,
-            Pace::BackPressure,
-        )?);
+        let mut window = Window::new(&subject, port)?;
+        window.introduce(&load)?;
+        floor.push(window.measure(&load, count, Pace::Free)?);
         drop(subject);
         let Running { subject, port, .. } = bench.start_proxy(&nodes.ports)?;
-        proxy.push(measure(
-            &subject,
-            port,
-            &load,
-            &load,
-            count,
-            Pace::BackPressure,
-        )?);
+        let mut window = Window::new(&subject, port)?;
+        window.introduce(&load)?;
+        proxy.push(window.measure(&load, count, Pace::Free)?);
     }
     let mut row = pairs(what, aim, &floor, &proxy);
     let datagrams = nodes.datagrams.load(Ordering::Relaxed);

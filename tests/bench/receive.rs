@@ -1,8 +1,8 @@
 //! The cases about receiving: CPU for each metric received, against the floor.
 //!
-//! Each round measures the floor and then the daemon, with fresh processes. The window opens when
-//! the program has seen every name once and has come to rest, and closes when it has read all that
-//! was sent and has come to rest again. What the kernel dropped is not counted as received.
+//! Each round measures the floor and then the daemon, with fresh processes. A window opens when the
+//! program has seen every name and has come to rest, and closes when it has read all that was sent
+//! and has come to rest again. What the kernel dropped is not counted as received.
 
 use std::time::Duration;
 
@@ -12,45 +12,61 @@ use crate::report::{Row, median};
 use crate::subject::{KernelQueue, Subject};
 use crate::{Bench, Running};
 
-/// One run of one program.
+/// One window of one program.
+#[derive(Clone, Copy)]
 pub struct Sample {
     /// CPU, microseconds for each metric received.
     micros: f64,
     /// Datagrams the kernel dropped.
     drops: u64,
-    /// Lines received, before the window and in it.
+    /// Lines received.
     lines: u64,
-    /// Lines received in the window.
-    measured: u64,
 }
 
-/// Sends `warm` once, then `count` datagrams of `load`, and takes the CPU time of the second.
-pub fn measure(
-    subject: &Subject,
-    port: u16,
-    warm: &Datagrams,
-    load: &Datagrams,
-    count: u64,
-    pace: Pace,
-) -> Result<Sample, String> {
-    let text = |e: std::io::Error| e.to_string();
-    let mut sender = UdpSender::new(port).map_err(text)?;
-    let mut queue = KernelQueue::udp(port).map_err(text)?;
-    let warmed = sender
-        .send(warm, warm.len(), Pace::BackPressure)
-        .map_err(text)?;
-    let before = subject.settle(&mut queue)?;
-    let lost_before = queue.read().map_err(text)?.drops;
-    let sent = sender.send(load, count, pace).map_err(text)?;
-    let after = subject.settle(&mut queue)?;
-    let lost = queue.read().map_err(text)?.drops;
-    let measured = sent.saturating_sub(lost - lost_before) * load.lines_each;
-    Ok(Sample {
-        micros: (after - before).as_secs_f64() * 1e6 / measured as f64,
-        drops: lost - lost_before,
-        lines: warmed.saturating_sub(lost_before) * warm.lines_each + measured,
-        measured,
-    })
+/// A program that receives UDP, and a sender to it.
+pub struct Window<'a> {
+    subject: &'a Subject,
+    sender: UdpSender,
+    queue: KernelQueue,
+}
+
+impl<'a> Window<'a> {
+    /// A sender to `port`, where `subject` receives.
+    pub fn new(subject: &'a Subject, port: u16) -> Result<Window<'a>, String> {
+        let text = |e: std::io::Error| e.to_string();
+        let sender = UdpSender::new(port).map_err(text)?;
+        Ok(Window {
+            subject,
+            sender,
+            queue: KernelQueue::udp(port).map_err(text)?,
+        })
+    }
+
+    /// Sends `count` datagrams of `load`, and takes the CPU that receiving them costs.
+    pub fn measure(&mut self, load: &Datagrams, count: u64, pace: Pace) -> Result<Sample, String> {
+        let text = |e: std::io::Error| e.to_string();
+        let before = self.subject.settle(&mut self.queue)?;
+        let lost_before = self.queue.read().map_err(text)?.drops;
+        let sent = self.sender.send(load, count, pace).map_err(text)?;
+        let after = self.subject.settle(&mut self.queue)?;
+        let drops = self.queue.read().map_err(text)?.drops - lost_before;
+        let lines = sent.saturating_sub(drops) * load.lines_each;
+        Ok(Sample {
+            micros: (after - before).as_secs_f64() * 1e6 / lines as f64,
+            drops,
+            lines,
+        })
+    }
+
+    /// Sends all of `load` once, so carefully that nothing is lost.
+    pub fn introduce(&mut self, load: &Datagrams) -> Result<Sample, String> {
+        self.measure(load, load.len(), Pace::Careful)
+    }
+
+    /// Bursts that the program finds whole.
+    pub fn bursts(&mut self, load: &Datagrams, count: u64) -> Result<Sample, String> {
+        self.measure(load, count, Pace::Bursts(self.subject.pid()))
+    }
 }
 
 /// A row out of pairs of runs: medians, and the median of the pairs' ratios.
@@ -79,87 +95,76 @@ pub fn pairs(what: &str, aim: &'static str, floor: &[Sample], measured: &[Sample
     }
 }
 
-/// The usual mix over UDP, `lines` a datagram; and the same with the flush that follows, in which
-/// the daemon's own count of lines must be what was sent.
+/// The usual mix over UDP, `lines` a datagram: one sender flat out, then full batches, then the
+/// flush that follows, in which the daemon's own count of lines must be what was received.
 pub fn udp(bench: &Bench, what: &str, lines: u64, aim: &'static str) -> Result<Vec<Row>, String> {
     let load = Datagrams::mixed(lines, if lines == 1 { 60_000 } else { 4_000 });
     let count = bench.scaled(if lines == 1 { 500_000 } else { 100_000 });
-    let (mut floor, mut daemon, mut whole) = (vec![], vec![], vec![]);
+    let (mut free, mut bursts, mut whole) = ((vec![], vec![]), (vec![], vec![]), vec![]);
     let mut wrong = 0;
     for _ in 0..bench.runs {
         let (subject, port) = bench.start_floor("udp")?;
-        floor.push(measure(
-            &subject,
-            port,
-            &load,
-            &load,
-            count,
-            Pace::BackPressure,
-        )?);
+        let mut window = Window::new(&subject, port)?;
+        window.introduce(&load)?;
+        let (fast, full) = (
+            window.measure(&load, count, Pace::Free)?,
+            window.bursts(&load, count)?,
+        );
         bench.detail(&format!(
-            "{what}: floor {:.4} µs; {}",
-            floor[floor.len() - 1].micros,
-            subject.stop()
+            "{what}: floor {:.4} and {:.4} µs",
+            fast.micros, full.micros
         ));
-        let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
-        let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 3_000)?;
-        let mut sample = measure(&subject, port, &load, &load, count, Pace::BackPressure)?;
-        let settled = subject.cpu()?;
-        if !graphite.wait(Duration::from_secs(30), |t| {
-            t.metrics_received >= sample.lines
-        }) {
-            wrong += 1;
-        }
-        let mut queue = KernelQueue::udp(port).map_err(|e| e.to_string())?;
-        let flushed = subject.settle(&mut queue)? - settled;
-        subject.stop();
-        wrong += u64::from(graphite.tally().metrics_received != sample.lines);
-        bench.detail(&format!(
-            "{what}: daemon {:.4} µs; {} lines sent, {} reported",
-            sample.micros,
-            sample.lines,
-            graphite.tally().metrics_received
-        ));
-        let with_flush = sample.micros + flushed.as_secs_f64() * 1e6 / sample.measured as f64;
-        whole.push(Sample {
-            micros: with_flush,
-            ..sample
-        });
-        sample.lines = 0;
-        daemon.push(sample);
-    }
-    let first = pairs(what, aim, &floor, &daemon);
-    let mut second = pairs(&format!("{what}, its flush included"), "", &floor, &whole);
-    second.drops = None;
-    second.note = match wrong {
-        0 => "metrics_received is what was sent".into(),
-        _ => "metrics_received is NOT what was sent".into(),
-    };
-    Ok(vec![first, second])
-}
+        free.0.push(fast);
+        bursts.0.push(full);
+        bench.detail(&subject.stop());
 
-/// As fast as one sender can, with no regard for the receiver: what is dropped.
-pub fn offered(bench: &Bench) -> Result<Vec<Row>, String> {
-    let mut rows = vec![];
-    for (what, lines, count) in [
-        ("unpaced, 30 lines", 30, 200_000),
-        ("unpaced, 1 line", 1, 500_000),
-    ] {
-        let load = Datagrams::mixed(lines, 4_000);
-        let count = bench.scaled(count);
-        let (mut floor, mut daemon) = (vec![], vec![]);
-        for _ in 0..bench.runs {
-            let (subject, port) = bench.start_floor("udp")?;
-            floor.push(measure(&subject, port, &load, &load, count, Pace::Free)?);
-            let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
-            let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 10_000)?;
-            daemon.push(measure(&subject, port, &load, &load, count, Pace::Free)?);
-        }
-        let mut row = pairs(what, "no drops", &floor, &daemon);
-        row.note += &format!("; {count} datagrams a run");
-        rows.push(row);
+        let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
+        let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 5_000)?;
+        let mut window = Window::new(&subject, port)?;
+        let first = window.introduce(&load)?;
+        let (fast, full) = (
+            window.measure(&load, count, Pace::Free)?,
+            window.bursts(&load, count)?,
+        );
+        let settled = subject.cpu()?;
+        let received = first.lines + fast.lines + full.lines;
+        graphite.wait(Duration::from_secs(30), |t| t.metrics_received >= received);
+        let flushed = subject.settle(&mut window.queue)? - settled;
+        let reported = graphite.tally().metrics_received;
+        wrong += u64::from(reported != received);
+        bench.detail(&format!(
+            "{what}: daemon {:.4} and {:.4} µs, {received} lines sent, {reported} reported",
+            fast.micros, full.micros
+        ));
+        let flush = flushed.as_secs_f64() * 1e6 / received as f64;
+        free.1.push(fast);
+        bursts.1.push(full);
+        whole.push(Sample {
+            micros: full.micros + flush,
+            drops: 0,
+            ..full
+        });
     }
-    Ok(rows)
+    let mut with_flush = pairs(
+        &format!("{what}: that and its flush"),
+        "",
+        &bursts.0,
+        &whole,
+    );
+    with_flush.note = match wrong {
+        0 => "metrics_received is what was received".into(),
+        _ => "metrics_received is NOT what was received".into(),
+    };
+    Ok(vec![
+        pairs(
+            &format!("{what}: one sender flat out"),
+            aim,
+            &free.0,
+            &free.1,
+        ),
+        pairs(&format!("{what}: full batches"), "", &bursts.0, &bursts.1),
+        with_flush,
+    ])
 }
 
 /// The usual mix over one TCP connection.
@@ -181,7 +186,6 @@ pub fn tcp(bench: &Bench) -> Result<Vec<Row>, String> {
             micros,
             drops: 0,
             lines,
-            measured: lines,
         })
     };
     let (mut floor, mut daemon) = (vec![], vec![]);
@@ -209,51 +213,41 @@ pub fn names(bench: &Bench) -> Result<Vec<Row>, String> {
     let random = Datagrams::random_counters(names, 30, 60_000);
     let few = Datagrams::random_counters(30, 30, 2_000);
     let count = bench.scaled(100_000);
-    let (mut floor, mut daemon, mut bytes, mut after_flush) = (vec![], vec![], vec![], vec![]);
+    let (mut floor, mut daemon, mut bytes) = (vec![], vec![], vec![]);
+    let mut note = String::new();
     for round in 0..bench.runs {
         let (subject, port) = bench.start_floor("udp")?;
-        floor.push(measure(
-            &subject,
-            port,
-            &few,
-            &random,
-            count,
-            Pace::BackPressure,
-        )?);
+        let mut window = Window::new(&subject, port)?;
+        window.introduce(&few)?;
+        floor.push(window.bursts(&random, count)?);
         drop(subject);
+
         let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
         let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 8_000)?;
-        // Opens the buffers and the connections of a first use, which are not the names' own.
-        measure(&subject, port, &few, &few, few.len(), Pace::BackPressure)?;
+        let mut window = Window::new(&subject, port)?;
+        // Opens the buffers of a first use, which are not the names' own.
+        window.introduce(&few)?;
+        window.bursts(&few, few.len())?;
         let (before, _) = subject.memory();
-        measure(&subject, port, &every, &few, 1, Pace::BackPressure)?;
+        let lines = window.introduce(&every)?.lines;
         let each = |now: u64| (now as f64 - before as f64) / names as f64;
         bytes.push(each(subject.memory().0));
-        daemon.push(measure(
-            &subject,
-            port,
-            &few,
-            &random,
-            count,
-            Pace::BackPressure,
-        )?);
+        daemon.push(window.bursts(&random, count)?);
         if round + 1 == bench.runs {
-            graphite.wait(Duration::from_secs(30), |t| t.counts >= random.len() * 30);
-            let mut queue = KernelQueue::udp(port).map_err(|e| e.to_string())?;
-            subject.settle(&mut queue)?;
+            graphite.wait(Duration::from_secs(30), |t| t.metrics_received > lines);
+            subject.settle(&mut window.queue)?;
             let (now, peak) = subject.memory();
-            after_flush.extend([each(now), each(peak)]);
+            note = format!(
+                "after a flush {:.0}, the most ever {:.0}",
+                each(now),
+                each(peak)
+            );
         }
-        bench.detail(&format!(
-            "names: floor {:.4}, daemon {:.4} µs",
-            floor[round].micros, daemon[round].micros
-        ));
+        let (floor, daemon) = (floor[round].micros, daemon[round].micros);
+        bench.detail(&format!("names: floor {floor:.4}, daemon {daemon:.4} µs"));
     }
     let mut memory = Row::figure("live counters, memory", "B a name", median(bytes), "110");
-    memory.note = format!(
-        "after a flush {:.0}, the most ever {:.0}",
-        after_flush[0], after_flush[1]
-    );
+    memory.note = note;
     let mut row = pairs("live counters, drawn at random", "0.45 µs", &floor, &daemon);
     row.note += &format!("; {names} names");
     Ok(vec![row, memory])

@@ -71,6 +71,11 @@ impl Subject {
         }
     }
 
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time so far.
     pub fn cpu(&self) -> Result<Duration, String> {
         os::cpu_time(self.child.id()).map_err(|e| format!("the program is gone: {e}"))
@@ -134,6 +139,8 @@ impl Drop for Subject {
 /// What the kernel says of the sockets on a port.
 #[derive(Clone, Copy, Default)]
 pub struct QueueState {
+    /// Sockets bound to the port, a listener included.
+    pub sockets: usize,
     /// Memory that datagrams or bytes not yet read take.
     pub bytes: u64,
     /// Datagrams dropped since the socket was made; UDP alone.
@@ -159,6 +166,18 @@ impl KernelQueue {
         KernelQueue::open(port, &["/proc/net/tcp", "/proc/net/tcp6"])
     }
 
+    /// Waits until somebody has bound the port; the original says that it is up a moment before.
+    pub fn wait_bound(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.read().map_err(|e| e.to_string())?.sockets == 0 {
+            if Instant::now() > deadline {
+                return Err(format!("nobody listens on port {}", self.port));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     fn open(port: u16, paths: &[&str]) -> io::Result<KernelQueue> {
         // The second is missing where the kernel has no IPv6.
         let files = paths.iter().filter(|p| Path::new(p).exists());
@@ -181,7 +200,11 @@ impl KernelQueue {
                 let fields: Vec<&str> = line.split_ascii_whitespace().collect();
                 // The columns: slot, local, remote, state, tx:rx, timer, retransmit, uid,
                 // time-out, inode, references, pointer, drops. A listener (0A) queues clients.
-                if fields.len() < 5 || !fields[1].ends_with(&self.port) || fields[3] == "0A" {
+                if fields.len() < 5 || !fields[1].ends_with(&self.port) {
+                    continue;
+                }
+                state.sockets += 1;
+                if fields[3] == "0A" {
                     continue;
                 }
                 let queued = fields[4].split(':').nth(1).unwrap_or_default();

@@ -110,7 +110,7 @@ pub fn case(bench: &Bench) -> Result<Vec<Row>, String> {
     let prober = Prober::start(admin, port).map_err(text)?;
     let (before, cpu) = (subject.memory().0, subject.cpu()?);
     sender
-        .send(&load, load.len(), Pace::BackPressure)
+        .send(&load, load.len(), Pace::Careful)
         .map_err(text)?;
     while queue.read().map_err(text)?.bytes > 0 {
         std::thread::sleep(Duration::from_millis(2));
