@@ -16,9 +16,9 @@ use crate::{Bench, Running};
 /// The interval that must hold all the values, milliseconds.
 const INTERVAL: u64 = 10_000;
 
-/// Value `at` of so many of one name, in thousandths.
+/// Value `at` of so many of one name, in thousandths; never zero.
 fn thousandths(name: u64, at: u64, each: u64) -> u64 {
-    (at * 7_919 + name * 31) % each * 37 + name
+    (at * 7_919 + name * 31) % each * 37 + name + 1
 }
 
 /// The series of one name, by field.
