@@ -27,7 +27,8 @@
 //! `make bench`, or `cargo bench --bench bench -- [options] [case…]`; `--help` lists both. `--daemon`
 //! and `--proxy` take any command line that understands the original's config file, `{config}`
 //! standing for its path, so the original itself can be measured:
-//! `--daemon 'node stats.js {config}' --scale 0.1`. The bench asserts nothing: it measures.
+//! `--daemon 'node stats.js {config}' --scale 0.1`. No figure
+//! makes the bench fail, only a case that could not run does.
 
 mod console;
 mod floor;
@@ -42,7 +43,6 @@ mod subject;
 mod timers;
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -331,15 +331,25 @@ fn run(matches: &getopts::Matches) -> Result<(), String> {
             "; priority could not be raised, latencies include the scheduler's"
         }
     );
-    let mut rows = vec![];
+    let (mut rows, mut failed) = (vec![], vec![]);
     for (name, what, case) in CASES {
         if matches.free.is_empty() || matches.free.iter().any(|f| f == name) {
             eprintln!("{name}: {what}");
-            rows.extend(case(&bench).unwrap_or_else(|why| vec![Row::skipped(name, &why)]));
+            match case(&bench) {
+                Ok(figures) => rows.extend(figures),
+                Err(why) => {
+                    rows.push(Row::skipped(name, &why));
+                    failed.push(*name);
+                }
+            }
         }
     }
     report::print(&rows);
-    fs::remove_dir_all(&bench.directory).map_err(|e: io::Error| e.to_string())
+    fs::remove_dir_all(&bench.directory).map_err(|e| e.to_string())?;
+    match failed[..] {
+        [] => Ok(()),
+        _ => Err(format!("could not run: {}", failed.join(", "))),
+    }
 }
 
 /// The machine in one line.
