@@ -9,7 +9,8 @@
 //!
 //! The *floor* is this program started again to receive with the same calls and discard. Floor and
 //! daemon are measured in turn, five rounds by default, each with a fresh process; the table has the
-//! medians, and the median of the ratios within each round. The receiver is bound to the first
+//! medians, and the median of the ratios within each round. Within a round the two take turns in ten
+//! slices (UDP) so that the neighbours on the machine meet both alike. The receiver is bound to the first
 //! processor, everything else (sender, fake Graphite, console prober) to the second. The sender
 //! uses sendmmsg of 64 over buffers built beforehand, from fixed seeds, on loopback only. It sends in
 //! two ways:
@@ -17,7 +18,7 @@
 //!   finds only a few datagrams and goes back to sleep, so that the floor holds the cost of waking;
 //! - in *full batches*: bursts of 1,024 datagrams, while each of which the receiver is stopped
 //!   (SIGSTOP). Both programs then take 64 at a time, so the floor is the least that a datagram can
-//!   cost, the ratio is harsher, and the figures vary less from run to run.
+//!   cost, and the ratio is harsher.
 //!
 //! Everything runs at nice -10 where that is allowed, and the console prober in real time, so that
 //! the two latencies (worst answer, longest pause) are the daemon's and not the scheduler's.

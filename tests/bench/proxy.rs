@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::load::{Datagrams, Pace};
-use crate::receive::{Window, pairs};
+use crate::receive::{Window, alternate, pairs};
 use crate::report::Row;
 use crate::{Bench, Running, os};
 
@@ -75,15 +75,16 @@ pub fn case(bench: &Bench, what: &str, lines: u64, aim: &'static str) -> Result<
     let nodes = Nodes::start().map_err(|e| e.to_string())?;
     let (mut floor, mut proxy) = (vec![], vec![]);
     for _ in 0..bench.runs {
-        let (subject, port) = bench.start_floor("udp")?;
-        let mut window = Window::new(&subject, port)?;
-        window.introduce(&load)?;
-        floor.push(window.measure(&load, count, Pace::Free)?);
-        drop(subject);
+        let (least, least_port) = bench.start_floor("udp")?;
         let Running { subject, port, .. } = bench.start_proxy(&nodes.ports)?;
+        let mut least = Window::new(&least, least_port)?;
         let mut window = Window::new(&subject, port)?;
+        least.introduce(&load)?;
         window.introduce(&load)?;
-        proxy.push(window.measure(&load, count, Pace::Free)?);
+        let flat_out = |w: &mut Window, n| w.measure(&load, n, Pace::Free);
+        let both = alternate(&mut least, &mut window, flat_out, count)?;
+        floor.push(both.0);
+        proxy.push(both.1);
     }
     let mut row = pairs(what, aim, &floor, &proxy);
     let datagrams = nodes.datagrams.load(Ordering::Relaxed);

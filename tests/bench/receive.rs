@@ -12,15 +12,31 @@ use crate::report::{Row, median};
 use crate::subject::{KernelQueue, Subject};
 use crate::{Bench, Running};
 
-/// One window of one program.
-#[derive(Clone, Copy)]
+/// Slices of a comparison within one round.
+const SLICES: u64 = 10;
+
+/// One window of one program, or several added up.
+#[derive(Clone, Copy, Default)]
 pub struct Sample {
-    /// CPU, microseconds for each metric received.
-    micros: f64,
+    /// CPU time of the program.
+    cpu: Duration,
     /// Datagrams the kernel dropped.
     drops: u64,
     /// Lines received.
     lines: u64,
+}
+
+impl Sample {
+    /// CPU, microseconds for each metric received.
+    fn micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.lines as f64
+    }
+
+    fn add(&mut self, other: Sample) {
+        self.cpu += other.cpu;
+        self.drops += other.drops;
+        self.lines += other.lines;
+    }
 }
 
 /// A program that receives UDP, and a sender to it.
@@ -52,7 +68,7 @@ impl<'a> Window<'a> {
         let drops = self.queue.read().map_err(text)?.drops - lost_before;
         let lines = sent.saturating_sub(drops) * load.lines_each;
         Ok(Sample {
-            micros: (after - before).as_secs_f64() * 1e6 / lines as f64,
+            cpu: after - before,
             drops,
             lines,
         })
@@ -69,12 +85,28 @@ impl<'a> Window<'a> {
     }
 }
 
+/// What two programs spend on the same load, in turn and in slices, so that what the neighbours on
+/// the machine do meets both alike.
+pub fn alternate(
+    one: &mut Window,
+    other: &mut Window,
+    mut measure: impl FnMut(&mut Window, u64) -> Result<Sample, String>,
+    count: u64,
+) -> Result<(Sample, Sample), String> {
+    let mut sums = (Sample::default(), Sample::default());
+    for _ in 0..SLICES {
+        sums.0.add(measure(one, count.div_ceil(SLICES))?);
+        sums.1.add(measure(other, count.div_ceil(SLICES))?);
+    }
+    Ok(sums)
+}
+
 /// A row out of pairs of runs: medians, and the median of the pairs' ratios.
 pub fn pairs(what: &str, aim: &'static str, floor: &[Sample], measured: &[Sample]) -> Row {
     let ratios: Vec<f64> = floor
         .iter()
         .zip(measured)
-        .map(|(f, m)| m.micros / f.micros)
+        .map(|(f, m)| m.micros() / f.micros())
         .collect();
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(0.0, f64::max);
@@ -86,8 +118,8 @@ pub fn pairs(what: &str, aim: &'static str, floor: &[Sample], measured: &[Sample
     Row {
         what: what.into(),
         unit: "µs a metric",
-        floor: Some(median(floor.iter().map(|s| s.micros))),
-        measured: Some(median(measured.iter().map(|s| s.micros))),
+        floor: Some(median(floor.iter().map(|s| s.micros()))),
+        measured: Some(median(measured.iter().map(|s| s.micros()))),
         ratio: Some(median(ratios)),
         aim,
         drops: Some(measured.iter().map(|s| s.drops).sum()),
@@ -99,51 +131,50 @@ pub fn pairs(what: &str, aim: &'static str, floor: &[Sample], measured: &[Sample
 /// flush that follows, in which the daemon's own count of lines must be what was received.
 pub fn udp(bench: &Bench, what: &str, lines: u64, aim: &'static str) -> Result<Vec<Row>, String> {
     let load = Datagrams::mixed(lines, if lines == 1 { 60_000 } else { 4_000 });
-    let count = bench.scaled(if lines == 1 { 500_000 } else { 100_000 });
+    let count = bench.scaled(if lines == 1 { 300_000 } else { 100_000 });
     let (mut free, mut bursts, mut whole) = ((vec![], vec![]), (vec![], vec![]), vec![]);
     let mut wrong = 0;
     for _ in 0..bench.runs {
-        let (subject, port) = bench.start_floor("udp")?;
-        let mut window = Window::new(&subject, port)?;
-        window.introduce(&load)?;
-        let (fast, full) = (
-            window.measure(&load, count, Pace::Free)?,
-            window.bursts(&load, count)?,
-        );
-        bench.detail(&format!(
-            "{what}: floor {:.4} and {:.4} µs",
-            fast.micros, full.micros
-        ));
-        free.0.push(fast);
-        bursts.0.push(full);
-        bench.detail(&subject.stop());
-
+        let (floor, floor_port) = bench.start_floor("udp")?;
         let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
-        let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 5_000)?;
+        let Running { subject, port, .. } = bench.start_daemon("udp", graphite.port, 8_000)?;
+        let mut least = Window::new(&floor, floor_port)?;
         let mut window = Window::new(&subject, port)?;
+        least.introduce(&load)?;
         let first = window.introduce(&load)?;
-        let (fast, full) = (
-            window.measure(&load, count, Pace::Free)?,
-            window.bursts(&load, count)?,
-        );
+        let fast = alternate(
+            &mut least,
+            &mut window,
+            |w, n| w.measure(&load, n, Pace::Free),
+            count,
+        )?;
+        let full = alternate(&mut least, &mut window, |w, n| w.bursts(&load, n), count)?;
         let settled = subject.cpu()?;
-        let received = first.lines + fast.lines + full.lines;
+        let received = first.lines + fast.1.lines + full.1.lines;
         graphite.wait(Duration::from_secs(30), |t| t.metrics_received >= received);
         let flushed = subject.settle(&mut window.queue)? - settled;
         let reported = graphite.tally().metrics_received;
         wrong += u64::from(reported != received);
         bench.detail(&format!(
-            "{what}: daemon {:.4} and {:.4} µs, {received} lines sent, {reported} reported",
-            fast.micros, full.micros
+            "{what}: floor {:.4} and {:.4}, daemon {:.4} and {:.4} µs; {received} lines received, \
+             {reported} reported; floor: {}",
+            fast.0.micros(),
+            full.0.micros(),
+            fast.1.micros(),
+            full.1.micros(),
+            floor.stop()
         ));
-        let flush = flushed.as_secs_f64() * 1e6 / received as f64;
-        free.1.push(fast);
-        bursts.1.push(full);
+        // The flush was of all the lines; this is the part of those in the full batches.
+        let flush = flushed.mul_f64(full.1.lines as f64 / received as f64);
         whole.push(Sample {
-            micros: full.micros + flush,
+            cpu: full.1.cpu + flush,
             drops: 0,
-            ..full
+            lines: full.1.lines,
         });
+        free.0.push(fast.0);
+        free.1.push(fast.1);
+        bursts.0.push(full.0);
+        bursts.1.push(full.1);
     }
     let mut with_flush = pairs(
         &format!("{what}: that and its flush"),
@@ -181,9 +212,8 @@ pub fn tcp(bench: &Bench) -> Result<Vec<Row>, String> {
         let after = subject.settle(&mut queue)?;
         drop(open);
         let lines = rounds * load.len() * load.lines_each;
-        let micros = (after - before).as_secs_f64() * 1e6 / lines as f64;
         Ok(Sample {
-            micros,
+            cpu: after - before,
             drops: 0,
             lines,
         })
@@ -194,7 +224,7 @@ pub fn tcp(bench: &Bench) -> Result<Vec<Row>, String> {
         floor.push(run(&subject, port)?);
         bench.detail(&format!(
             "tcp: floor {:.4} µs; {}",
-            floor[floor.len() - 1].micros,
+            floor[floor.len() - 1].micros(),
             subject.stop()
         ));
         let graphite = Graphite::start(false).map_err(|e| e.to_string())?;
@@ -243,7 +273,7 @@ pub fn names(bench: &Bench) -> Result<Vec<Row>, String> {
                 each(peak)
             );
         }
-        let (floor, daemon) = (floor[round].micros, daemon[round].micros);
+        let (floor, daemon) = (floor[round].micros(), daemon[round].micros());
         bench.detail(&format!("names: floor {floor:.4}, daemon {daemon:.4} µs"));
     }
     let mut memory = Row::figure("live counters, memory", "B a name", median(bytes), "110");
