@@ -120,6 +120,10 @@ pub fn case(bench: &Bench, what: &str, lines: u64) -> Result<Vec<Row>, String> {
         Some(drops) => format!("; it reports {drops}"),
         None => "; it reports none".into(),
     };
+    let doubt = match flushing.drops + still.drops {
+        0 => "",
+        _ => "; means little, as datagrams were lost",
+    };
     let pause = match tally.flush_pause_ms {
         Some(pause) => row(
             "longest pause, as reported",
@@ -171,7 +175,7 @@ pub fn case(bench: &Bench, what: &str, lines: u64) -> Result<Vec<Row>, String> {
             extra / flushing.lines as f64,
             "100",
             format!(
-                "{} lines; the load alone takes {:.0} % of a core",
+                "{} lines; the load alone takes {:.0} % of a core{doubt}",
                 flushing.lines,
                 still.cpu.as_secs_f64() * 100.0 / seconds as f64
             ),
