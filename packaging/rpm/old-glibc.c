@@ -36,6 +36,7 @@ WEAK(__cxa_thread_atexit_impl)
 WEAK(__pthread_get_minstack)
 WEAK(getrandom)
 WEAK(gettid)
+WEAK(posix_spawn_file_actions_addchdir_np)
 WEAK(statx)
 
 /* Inline in the headers until 2.33, over these. The 1 is the layout of struct stat. */

@@ -46,7 +46,7 @@ for page in man/*; do
 done
 
 echo "# systemd and config files"
-layer systemd bookworm systemd-sysv dbus || exit 1
+layer systemd bookworm systemd-sysv dbus rpm || exit 1
 fresh_root systemd
 policy 101
 cp "$DEB" "$ROOT/root/statsd.deb"

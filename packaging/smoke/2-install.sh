@@ -31,7 +31,8 @@ files >"$SCRATCH/before"
 echo "# install"
 check "the package installs" in_root dpkg -i /tmp/statsd.deb
 check "the daemon runs once it is installed" running "$(pid)"
-same "the pid is the leader of a session of its own" "$(pid)" "$(ps -o sid= -p "$(pid)" | tr -d ' ')"
+check "it is in a session of its own" test "$(ps -o sid= -p "$(pid)")" != "$(ps -o sid= -p $$)"
+same "without a terminal" "?" "$(ps -o tty= -p "$(pid)" | tr -d ' ')"
 uid=$(in_root id -u _statsd)
 same "it runs as _statsd, with no way back" "$uid $uid $uid $uid" \
 	"$(awk '/^Uid:/ { print $2, $3, $4, $5 }' "/proc/$(pid)/status")"

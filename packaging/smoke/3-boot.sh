@@ -17,7 +17,8 @@ boot() {
 leader() {
 	local child
 	for child in $(pgrep -P "$NSPAWN"); do
-		if grep -q '^NSpid:.*[[:space:]]1$' "/proc/$child/status"; then
+		if grep -q '^NSpid:.*[[:space:]]1$' "/proc/$child/status" &&
+			[ "$(cat "/proc/$child/comm")" != systemd-nspawn ]; then
 			echo "$child"
 			return
 		fi
@@ -28,7 +29,7 @@ inside() { nsenter -t "$LEADER" -m -u -i -n -p -r -w -- "$@"; }
 halt() {
 	[ -n "${NSPAWN:-}" ] || return
 	kill -KILL "$LEADER" "$NSPAWN" 2>/dev/null
-	wait "$NSPAWN" 2>/dev/null
+	wait 2>/dev/null
 	NSPAWN=
 }
 console() {
@@ -64,15 +65,16 @@ halt
 drop_root
 
 echo "# systemd"
-layer systemd bookworm systemd-sysv dbus || exit 1
+layer systemd bookworm systemd-sysv dbus rpm || exit 1
 fresh_root systemd
 cp "$DEB" "$ROOT/root/statsd.deb"
+cp "$RPM" "$ROOT/root/statsd.rpm"
 newer_deb 98.0.0 "$ROOT/root/98.deb"
 newer_deb 99.0.0 "$ROOT/root/99.deb"
 boot
-sc() { inside systemctl "$@"; }
+sc() { inside systemctl -q "$@"; }
 show() { sc show -P "$1" "${2:-statsd}"; }
-state() { echo "$(sc is-enabled "$1" 2>&1) $(sc is-active "$1" 2>&1)"; }
+state() { echo "$(inside systemctl is-enabled "$1" 2>&1) $(inside systemctl is-active "$1" 2>&1)"; }
 is() { [ "$(state "$1")" = "$2" ]; }
 exposure() { inside systemd-analyze security --no-pager "$1" | awk '/Overall exposure/ { print $(NF - 2) }'; }
 up() { sc is-active statsd; }
@@ -170,7 +172,7 @@ inside perl -MIO::Socket::INET -MIO::Handle -e '
 	while (my $client = $in->accept) { print $out $_ while <$client> }' &
 check "a Graphite listens" until_true 5 inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/2003'
 check "the socket unit starts" bash -c "nsenter -t $LEADER -m -n -p -r systemctl stop statsd && nsenter -t $LEADER -m -n -p -r systemctl enable --now statsd.socket"
-same "without the daemon" inactive "$(sc is-active statsd)"
+same "without the daemon" inactive "$(inside systemctl is-active statsd)"
 send 'wake.up:1|c'
 check "a datagram starts the daemon" until_true 10 up
 total=20000
@@ -200,14 +202,14 @@ pid=$(show MainPID)
 upgrade() { inside dpkg --force-confold -i "/root/$1.deb"; }
 check "the package upgrades" upgrade 98
 check "the daemon has been restarted" restarted "$pid"
-sc disable --now statsd
+sc disable --now statsd 2>/dev/null
 check "it upgrades while disabled" upgrade 99
 same "and stays disabled and stopped" "disabled inactive" "$(state statsd)"
-sc mask statsd
+sc mask statsd 2>/dev/null
 check "it upgrades while masked" upgrade 98
 same "and stays masked and stopped" "masked inactive" "$(state statsd)"
-sc unmask statsd
-sc enable --now statsd
+sc unmask statsd 2>/dev/null
+sc enable --now statsd 2>/dev/null
 check "the proxy can be enabled" sc enable --now statsd-proxy
 same "and runs" "enabled active" "$(state statsd-proxy)"
 pid=$(show MainPID statsd-proxy)
@@ -216,4 +218,17 @@ check "and the proxy has been restarted" test "$pid" != "$(show MainPID statsd-p
 check "the package is purged" inside dpkg -P statsd
 same "both are gone" "" "$(inside pgrep -x 'statsd(-proxy)?')"
 same "and so are the links" "" "$(inside find /etc/systemd /var/lib/systemd -name '*statsd*')"
+
+echo "# systemd: the rpm"
+in_place() { inside rpm "$1" --nodeps "${@:2}"; }
+check "the rpm installs" in_place -i /root/statsd.rpm
+same "nothing is started, and only the daemon is enabled" "inactive disabled inactive disabled inactive" \
+	"$(inside systemctl is-active statsd) $(state statsd-proxy) $(state statsd.socket)"
+check "the daemon starts" sc start statsd
+check "and answers" inside statsd-check
+pid=$(show MainPID)
+check "the rpm is installed again, as in an upgrade" in_place -U --force /root/statsd.rpm
+check "the daemon has been restarted" restarted "$pid"
+check "the rpm is erased" in_place -e statsd
+same "the daemon is gone" "" "$(inside pgrep -x statsd)"
 halt
