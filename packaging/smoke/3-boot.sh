@@ -170,6 +170,7 @@ inside perl -MIO::Socket::INET -MIO::Handle -e '
 	open my $out, ">", "/root/graphite"; $out->autoflush;
 	my $in = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 2003, Listen => 50, ReuseAddr => 1) or die;
 	while (my $client = $in->accept) { print $out $_ while <$client> }' &
+disown
 check "a Graphite listens" until_true 5 inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/2003'
 check "the socket unit starts" bash -c "nsenter -t $LEADER -m -n -p -r systemctl stop statsd && nsenter -t $LEADER -m -n -p -r systemctl enable --now statsd.socket"
 same "without the daemon" inactive "$(inside systemctl is-active statsd)"

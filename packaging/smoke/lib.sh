@@ -65,12 +65,12 @@ base() {
 	touch "$dir.done"
 }
 
-# layer NAME SUITE PACKAGE...: a base with more packages on top, once.
+# layer NAME SUITE PACKAGE...: a base with more packages on top, once for each list of them.
 layer() {
 	local dir=$WORK/$1 suite=$2 code
 	shift 2
 	base "$suite" || return 1
-	[ -e "$dir.done" ] && return
+	[ "$(cat "$dir.done" 2>/dev/null)" = "$suite $*" ] && return
 	rm -rf "$dir" "$dir.work"
 	mkdir -p "$dir" "$dir.work" "$dir.root"
 	mount -t overlay overlay "$dir.root" \
@@ -86,13 +86,13 @@ layer() {
 	rm "$dir.root/usr/sbin/policy-rc.d"
 	umount "$dir.root"
 	[ $code -eq 0 ] || { tail "$dir.log"; return 1; }
-	echo "$suite" >"$dir.done"
+	echo "$suite $*" >"$dir.done"
 }
 
 # fresh_root LAYER: mounts a throw-away root over a layer and sets ROOT.
 fresh_root() {
 	local lower
-	lower=$WORK/$1:$WORK/$(cat "$WORK/$1.done")
+	lower=$WORK/$1:$WORK/$(cut -d' ' -f1 "$WORK/$1.done")
 	SCRATCH=$(mktemp -d "$WORK/scratch.XXXXXX")
 	mkdir "$SCRATCH/upper" "$SCRATCH/work" "$SCRATCH/root"
 	ROOT=$SCRATCH/root
