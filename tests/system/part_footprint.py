@@ -1,0 +1,46 @@
+"""What the daemon costs: size of the program, resident memory when idle, threads."""
+
+import os
+import struct
+
+from check import status_of, wait_until
+from daemon import UDP_AND_TCP, Daemon
+
+MAX_PROGRAM = 2_000_000  # bytes
+MAX_RESIDENT = 3 * 1024  # KiB
+PACKETS = 5000
+
+
+def has_symbols(path):
+    """Whether the ELF file (64 bits, little-endian) has a symbol table, which `strip` removes."""
+    with open(path, "rb") as file:
+        header = file.read(64)
+        offset = struct.unpack_from("<Q", header, 40)[0]
+        size, count = struct.unpack_from("<HH", header, 58)
+        file.seek(offset)
+        sections = file.read(size * count)
+    return 2 in (struct.unpack_from("<I", sections, i * size + 4)[0] for i in range(count))
+
+
+def part(checks, options):
+    size = os.path.getsize(options.statsd)
+    checks.report(size < MAX_PROGRAM, f"footprint: program of {size} bytes", f"more than {MAX_PROGRAM}")
+    checks.report(not has_symbols(options.statsd), "footprint: stripped", "it has a symbol table")
+
+    directory = os.path.join(options.work, "footprint")
+    os.makedirs(directory)
+    with Daemon(options.statsd, directory, {"servers": UDP_AND_TCP, "flushInterval": 1000}) as daemon:
+        daemon.wait_ready()
+        resident(checks, daemon, "when idle")
+        for i in range(PACKETS):
+            daemon.udp(f"small.counter{i % 10}:1|c")
+        wait_until("the last name on the console", lambda: "small.counter9" in daemon.admin("counters"))
+        resident(checks, daemon, f"after {PACKETS} small packets")
+        checks.equal("footprint: exit code after SIGTERM", daemon.end(), 0)
+
+
+def resident(checks, daemon, when):
+    fields = status_of(daemon.pid)
+    kib = int(fields["VmRSS"].split()[0])
+    checks.report(kib <= MAX_RESIDENT, f"footprint: {kib} KiB resident {when}", f"more than {MAX_RESIDENT}")
+    checks.equal(f"footprint: threads {when}", fields["Threads"], "1")
