@@ -86,12 +86,6 @@ class Carbon(Process):
         _, values = whisper.fetch(path, self.began - 1, int(time.time()) + 2)
         return [value for value in values if value is not None]
 
-    def names(self):
-        """Every untagged series, for messages."""
-        top = os.path.join(self.directory, "whisper")
-        found = (os.path.relpath(os.path.join(d, f), top) for d, _, files in os.walk(top) for f in files)
-        return sorted(path.removesuffix(".wsp").replace("/", ".") for path in found)
-
 
 def listens(port):
     with socket.socket() as probe:

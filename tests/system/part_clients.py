@@ -1,6 +1,6 @@
 """Client libraries as people use them: the values that left the program come out at Graphite.
 
-All of them send to one daemon by UDP and TCP; its only flush is the one at SIGTERM, so every series has one value.
+All of them send to one daemon by UDP, TCP and a unix socket; its only flush is the one at SIGTERM, so every series has one value.
 """
 
 import os
@@ -84,10 +84,15 @@ HOT_SHOTS_WAYS = ["udp", "udp_buffered", "tcp", "tcp_buffered"]
 EXPECTED = {
     "statsd for Python, UDP": statsd_package("udp"),
     "statsd for Python, TCP": statsd_package("tcp"),
+    "statsd for Python, unix socket": statsd_package("unix"),
     "datadog for Python, UDP": datadog_package(),
     **{f"hot-shots for Node.js, {way}": hot_shots(way) for way in HOT_SHOTS_WAYS},
 }
-DONE = ["pystatsd.udp.done", "pystatsd.tcp.done", "datadog.plain.done", *(f"hotshots.{w}.done" for w in HOT_SHOTS_WAYS)]
+DONE = [
+    *(f"pystatsd.{way}.done" for way in ("udp", "tcp", "unix")),
+    "datadog.plain.done",
+    *(f"hotshots.{way}.done" for way in HOT_SHOTS_WAYS),
+]
 EVENTS_AND_CHECKS = 2 + 2 * len(HOT_SHOTS_WAYS)
 
 
@@ -95,6 +100,7 @@ def part(checks, options):
     directory = os.path.join(options.work, "clients")
     os.makedirs(directory)
     scripts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients")
+    socket = os.path.join(directory, "statsd.sock")
     python = os.path.join(options.clients, "venv", "bin", "python")
     modules = os.path.join(options.clients, "npm", "node_modules")
     programs = [
@@ -104,7 +110,7 @@ def part(checks, options):
     ]
     with FakeGraphite() as graphite:
         config = {
-            "servers": UDP_AND_TCP,
+            "servers": [*UDP_AND_TCP, {"server": "tcp", "socket": socket, "socket_mod": 0o600}],
             "flushInterval": 600_000,
             "graphiteHost": "127.0.0.1",
             "graphitePort": graphite.port,
@@ -114,7 +120,7 @@ def part(checks, options):
             daemon.wait_ready()
             for program in programs:
                 done = subprocess.run(
-                    [*program, str(daemon.ports["udp"]), str(daemon.ports["tcp"])],
+                    [*program, str(daemon.ports["udp"]), str(daemon.ports["tcp"]), socket],
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     timeout=4 * PATIENCE,

@@ -11,7 +11,7 @@ DEVICES = ["null", "zero", "full", "random", "urandom"]
 CONF = """
 module(load="imuxsock" SysSock.Name="/dev/log" SysSock.RateLimit.Interval="0")
 template(name="fields" type="string"
-    string="%%programname%% %%procid%% %%syslogfacility-text%% %%syslogseverity-text%% %%syslogtag%% %%msg%%\\n")
+    string="%%programname%% %%procid%% %%syslogfacility-text%% %%syslogseverity-text%% %%syslogtag%%%%msg%%\\n")
 action(type="omfile" file="%s" template="fields")
 """
 
@@ -73,8 +73,11 @@ def part(checks, options):
         daemon.udp("good.meanwhile:1|c")
         health = daemon.admin("health")
         checks.report("health: up" in health, "syslog: the daemon answers while rsyslogd is away", health)
-        with Rsyslogd(directory):
+        with Daemon(options.statsd, directory, config, name="early") as early, Rsyslogd(directory):
             daemon.udp("good.after:1|c")
-            after = line_with("good.after").split()
-            checks.equal("syslog: a line after rsyslogd's restart", after[:4], ["mystatsd", pid, "local0", "notice"])
+            for name in ("good.meanwhile", "good.after"):
+                fields = line_with(name).split()
+                checks.equal(f"syslog: {name} of rsyslogd's restart", fields[:4], ["mystatsd", pid, "local0", "notice"])
+            ready = line_with(f"mystatsd[{early.pid}]: {READY}")
+            checks.equal("syslog: the ready line of a daemon that rsyslogd comes after", ready.split()[1], str(early.pid))
             checks.equal("syslog: exit code after SIGTERM", daemon.end(), 0)

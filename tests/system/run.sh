@@ -9,7 +9,7 @@
 # run, however it ends.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-statsd=$(realpath "${1:?usage: run.sh PATH-TO-STATSD [PART ...]}")
+statsd=$(realpath -e "${1:?usage: run.sh PATH-TO-STATSD [PART ...]}")
 shift
 [ "$(id -u)" = 0 ] || { echo "system-test: must run as root" >&2; exit 1; }
 
@@ -22,7 +22,11 @@ restore_policy() {
     [ ! -e "$work/policy/policy-rc.d" ] || mv "$work/policy/policy-rc.d" $policy
     rmdir "$work/policy"
 }
-trap 'restore_policy; rm -rf "$work"' EXIT
+run=
+end_run() {
+    [ -z "$run" ] || { kill $run && wait $run; } 2>/dev/null || true
+}
+trap 'end_run; restore_policy; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -57,7 +61,8 @@ fi
 # --- Client libraries ---------------------------------------------------------------------------------------------
 clients=${CARGO_TARGET_DIR:-$work}/system-test
 mkdir -p "$clients"
-if ! cmp -s "$here/clients/requirements.txt" "$clients/venv/installed"; then
+if ! cmp -s "$here/clients/requirements.txt" "$clients/venv/installed" ||
+    ! "$clients/venv/bin/python" -c 'import datadog, statsd' 2>/dev/null; then
     echo "installing $(tr '\n' ' ' <"$here/clients/requirements.txt")"
     rm -rf "$clients/venv"
     /usr/bin/python3 -m venv "$clients/venv"
@@ -74,4 +79,6 @@ fi
 # --- The run. A shell stays as the first process of the new namespace, where it reaps what daemons leave behind. ----
 unshare --net --mount --pid --fork --kill-child --mount-proc \
     /bin/sh -c '/usr/bin/python3 -B "$@"; exit $?' sh "$here/run.py" \
-    --statsd "$statsd" --work "$work" --clients "$clients" "$@"
+    --statsd "$statsd" --work "$work" --clients "$clients" "$@" &
+run=$!
+wait $run # in the background, so that a signal to this script ends it at once

@@ -1,4 +1,4 @@
-"""Sends with the `datadog` package. Arguments: UDP port, TCP port (not used: it has no TCP). Last of all `done`."""
+"""Sends with the `datadog` package. Argument: UDP port (it has no TCP). Last of all `done`."""
 
 import sys
 

@@ -5,7 +5,7 @@ const StatsD = require('hot-shots');
 
 Math.random = () => 0; // a sampled value is always sent, so that the sums are known
 
-const [udp, tcp] = process.argv.slice(2).map(Number);
+const [udp, tcp] = process.argv.slice(2, 4).map(Number);
 
 function send(protocol, port, maxBufferSize, name) {
   const client = new StatsD({

@@ -1,17 +1,18 @@
-"""Sends with the `statsd` package. Arguments: UDP port, TCP port. Last of all, by each way, the counter `done`."""
+"""Sends with the `statsd` package. Arguments: UDP port, TCP port, socket. Last of all, by each way, the counter `done`."""
 
 import random
 import sys
 from datetime import timedelta
 
-from statsd import StatsClient, TCPStatsClient
+from statsd import StatsClient, TCPStatsClient, UnixSocketStatsClient
 
 random.random = lambda: 0.0  # a sampled value is always sent, so that the sums are known
 
-udp, tcp = map(int, sys.argv[1:])
+udp, tcp, socket = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 for client in (
     StatsClient("127.0.0.1", udp, prefix="pystatsd.udp"),
     TCPStatsClient("127.0.0.1", tcp, prefix="pystatsd.tcp", timeout=5),
+    UnixSocketStatsClient(socket, prefix="pystatsd.unix", timeout=5),
 ):
     client.incr("count")
     client.incr("count", 5)
