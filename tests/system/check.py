@@ -16,8 +16,14 @@ class Failed(Exception):
     """A condition did not come true; the part that waited for it cannot go on."""
 
 
+def excerpt(text, limit=1500):
+    """Both ends of a long text on one line."""
+    text = "\\n".join(text.strip().splitlines())
+    return text if len(text) <= limit else f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
+
+
 class Checks:
-    """Prints one line a check and counts them."""
+    """Prints one line for each check and counts them."""
 
     def __init__(self):
         self.passed = self.failed = 0
@@ -28,7 +34,7 @@ class Checks:
             print(f"ok   {what}", flush=True)
         else:
             self.failed += 1
-            print(f"FAIL {what}: {why}", flush=True)
+            print(f"FAIL {what}: {excerpt(str(why))}", flush=True)
         return good
 
     def equal(self, what, got, expected):
@@ -39,8 +45,10 @@ class Checks:
         return self.report(bool(condition), what, f"got {got!r}")
 
     def eventually(self, what, probe, expected, patience=PATIENCE):
-        """The value of `probe()` becomes `expected`."""
+        """The value of `probe()` becomes `expected`. Once something has failed there is less patience."""
         last = [None]
+        if self.failed:
+            patience = min(patience, 1)
 
         def there():
             last[0] = probe()

@@ -108,15 +108,15 @@ class Run:
         metric, _, field = metric.rpartition(".")
         return {"count": "stats_counts.", "rate": "stats."}[field] + metric + semicolon + tags
 
-
-def significant(name, points):
-    """The points to compare with `EXPECTED`; None where there is no such series."""
-    if points is None:
-        return None
-    points = [point for point in points if point != 0]
-    if name.startswith("gauges."):
-        points = [point for i, point in enumerate(points) if i == 0 or point != points[i - 1]]
-    return points
+    def values(self, carbon, name):
+        """The points to compare with `EXPECTED`; None where carbon has no such series."""
+        points = carbon.points(self.series(name))
+        if points is None:
+            return None
+        points = [point for point in points if point != 0]
+        if name.startswith("gauges."):
+            points = [point for i, point in enumerate(points) if i == 0 or point != points[i - 1]]
+        return points
 
 
 def part(checks, options):
@@ -131,24 +131,18 @@ def part(checks, options):
             for run in runs:
                 run.send(lines)
             for run in runs:
-                # The set is sent after counters, timers and gauges: with it the whole flush is there.
-                series = run.series("sets.{p}.s.count")
                 wait_until(
-                    f"{series} of round {i + 1} in carbon",
-                    lambda: len(significant(series, carbon.points(series)) or []) > i,
+                    f"round {i + 1}, {run.name}, in carbon",
+                    lambda: len(run.values(carbon, "sets.{p}.s.count") or []) > i,
                 )
         for run in runs:
             for name, expected in EXPECTED.items():
-                series = run.series(name)
                 checks.eventually(
-                    f"carbon, {run.name}: {series}", lambda: significant(name, carbon.points(series)), expected
+                    f"carbon, {run.name}: {run.series(name)}", lambda: run.values(carbon, name), expected
                 )
         for run in runs:
             run.send(["{p}.last:7|g"])
-            code = run.daemon.end()
-            checks.equal(f"carbon, {run.name}: exit code after SIGTERM", code, 0)
-        for run in runs:
-            series = run.series("gauges.{p}.last")
+            checks.equal(f"carbon, {run.name}: exit code after SIGTERM", run.daemon.end(), 0)
             checks.eventually(
-                f"carbon, {run.name}: the last interval", lambda: significant("gauges.", carbon.points(series)), [7]
+                f"carbon, {run.name}: the last interval", lambda: run.values(carbon, "gauges.{p}.last"), [7]
             )

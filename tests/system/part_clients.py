@@ -1,6 +1,7 @@
 """Client libraries as people use them: the values that left the program come out at Graphite.
 
-All of them send to one daemon by UDP, TCP and a unix socket; its only flush is the one at SIGTERM, so every series has one value.
+All of them send to one daemon by UDP, TCP and a unix socket; its only flush is the one at SIGTERM, so every series
+has one value.
 """
 
 import os
@@ -110,7 +111,7 @@ def part(checks, options):
     ]
     with FakeGraphite() as graphite:
         config = {
-            "servers": [*UDP_AND_TCP, {"server": "tcp", "socket": socket, "socket_mod": 0o600}],
+            "servers": [*UDP_AND_TCP, {"server": "./servers/tcp", "socket": socket, "socket_mod": "0600"}],
             "flushInterval": 600_000,
             "graphiteHost": "127.0.0.1",
             "graphitePort": graphite.port,
@@ -118,6 +119,7 @@ def part(checks, options):
         }
         with Daemon(options.statsd, directory, config) as daemon:
             daemon.wait_ready()
+            checks.equal("clients: mode of the unix socket", oct(os.stat(socket).st_mode & 0o7777), "0o600")
             for program in programs:
                 done = subprocess.run(
                     [*program, str(daemon.ports["udp"]), str(daemon.ports["tcp"]), socket],

@@ -31,7 +31,8 @@ class Rsyslogd(Process):
         self.out = os.path.join(directory, "messages")
         conf = write(os.path.join(directory, "rsyslog.conf"), CONF % self.out)
         pidfile = os.path.join(directory, "rsyslogd.pid")
-        super().__init__(["/usr/sbin/rsyslogd", "-n", "-f", conf, "-i", pidfile], os.path.join(directory, "rsyslogd.log"))
+        log = os.path.join(directory, "rsyslogd.log")
+        super().__init__(["/usr/sbin/rsyslogd", "-n", "-f", conf, "-i", pidfile], log)
         wait_for_ready(self, lambda: os.path.exists("/dev/log"))
 
 
@@ -79,5 +80,5 @@ def part(checks, options):
                 fields = line_with(name).split()
                 checks.equal(f"syslog: {name} of rsyslogd's restart", fields[:4], ["mystatsd", pid, "local0", "notice"])
             ready = line_with(f"mystatsd[{early.pid}]: {READY}")
-            checks.equal("syslog: the ready line of a daemon that rsyslogd comes after", ready.split()[1], str(early.pid))
+            checks.equal("syslog: ready line of a daemon started before rsyslogd", ready.split()[1], str(early.pid))
             checks.equal("syslog: exit code after SIGTERM", daemon.end(), 0)

@@ -23,8 +23,8 @@ restore_policy() {
     rmdir "$work/policy"
 }
 run=
-end_run() {
-    [ -z "$run" ] || { kill $run && wait $run; } 2>/dev/null || true
+end_run() { # KILL, as unshare heeds nothing else; the namespaces' first process goes with it, and so do all others
+    [ -z "$run" ] || { kill -KILL "$run" && wait "$run"; } 2>/dev/null || true
 }
 trap 'end_run; restore_policy; rm -rf "$work"' EXIT
 trap 'exit 130' INT
@@ -33,7 +33,7 @@ trap 'exit 143' TERM
 # --- Debian packages, none of whose services may start -----------------------------------------------------------
 missing=()
 for package in python3 python3-venv graphite-carbon rsyslog util-linux; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' $package 2>/dev/null)" = installed ] || missing+=($package)
+    [ "$(dpkg-query -W -f '${db:Status-Status}' $package 2>/dev/null)" = installed ] || missing+=("$package")
 done
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
@@ -47,9 +47,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
     export DEBIAN_FRONTEND=noninteractive
-    if ! { apt-get -qq -o DPkg::Lock::Timeout=120 update &&
-        apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"; } \
-        >"$work/apt.log" 2>&1 </dev/null; then
+    apt() { apt-get -qq -o DPkg::Lock::Timeout=120 "$@" >>"$work/apt.log" 2>&1 </dev/null; }
+    apt update || true # what matters is whether the packages can be had
+    if ! apt install -y --no-install-recommends "${missing[@]}"; then
         cat "$work/apt.log" >&2
         exit 1
     fi
@@ -81,4 +81,7 @@ unshare --net --mount --pid --fork --kill-child --mount-proc \
     /bin/sh -c '/usr/bin/python3 -B "$@"; exit $?' sh "$here/run.py" \
     --statsd "$statsd" --work "$work" --clients "$clients" "$@" &
 run=$!
-wait $run # in the background, so that a signal to this script ends it at once
+status=0
+wait $run || status=$? # in the background, so that a signal to this script ends it at once
+run=
+exit $status

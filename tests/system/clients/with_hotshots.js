@@ -1,4 +1,4 @@
-// Sends with the `hot-shots` package. Arguments: UDP port, TCP port. Last of all, by each way, the counter `done`.
+// Sends with the `hot-shots` package. Arguments: UDP port, TCP port. Last of all, by each way, `done`.
 'use strict';
 
 const StatsD = require('hot-shots');

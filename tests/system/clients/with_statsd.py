@@ -1,4 +1,4 @@
-"""Sends with the `statsd` package. Arguments: UDP port, TCP port, socket. Last of all, by each way, the counter `done`."""
+"""Sends with the `statsd` package. Arguments: UDP port, TCP port, socket. Last of all, by each way, `done`."""
 
 import random
 import sys
