@@ -44,6 +44,11 @@ class Checks:
         """`condition`, shown with the value it was taken from."""
         return self.report(bool(condition), what, f"got {got!r}")
 
+    def ends_well(self, what, process):
+        """SIGTERM, to which the exit code is 0."""
+        code = process.end()
+        return self.report(code == 0, f"{what}: exit code after SIGTERM", f"{code}; it said: {read(process.log)}")
+
     def eventually(self, what, probe, expected, patience=PATIENCE):
         """The value of `probe()` becomes `expected`. Once something has failed there is less patience."""
         last = [None]
@@ -112,7 +117,7 @@ class Process:
 
     def __init__(self, arguments, log, **popen):
         self.log = log
-        with open(log, "ab") as out:
+        with open(log, "wb") as out:
             self.child = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, **popen
             )

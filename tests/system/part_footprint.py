@@ -1,6 +1,7 @@
 """What the daemon costs: size of the program, resident memory when idle, threads."""
 
 import os
+import statistics
 import struct
 
 from check import status_of, wait_until
@@ -8,7 +9,8 @@ from daemon import UDP_AND_TCP, Daemon
 
 MAX_PROGRAM = 2_000_000  # bytes
 MAX_RESIDENT = 3 * 1024  # KiB
-PACKETS = 5000
+PACKETS = 2000
+STARTS = 9
 
 
 def has_symbols(path):
@@ -29,9 +31,16 @@ def part(checks, options):
 
     directory = os.path.join(options.work, "footprint")
     os.makedirs(directory)
-    with Daemon(options.statsd, directory, {"servers": UDP_AND_TCP, "flushInterval": 1000}) as daemon:
+    idle, used = zip(*(one_start(checks, options.statsd, directory) for _ in range(STARTS)))
+    resident(checks, "when idle", idle)
+    resident(checks, f"after {PACKETS} small packets", used)
+
+
+def one_start(checks, program, directory):
+    """KiB resident once up, and after some packets."""
+    with Daemon(program, directory, {"servers": UDP_AND_TCP, "flushInterval": 1000}) as daemon:
         daemon.wait_ready()
-        resident(checks, daemon, "when idle")
+        idle = status_of(daemon.pid)
         for i in range(PACKETS):
             daemon.udp(f"small.counter{i % 10}:1|c")
         # Datagrams keep their order; this one is repeated in case the flood before it filled the socket.
@@ -39,12 +48,14 @@ def part(checks, options):
             "the last name on the console",
             lambda: daemon.udp("small.last:1|c") or "small.last" in daemon.admin("counters"),
         )
-        resident(checks, daemon, f"after {PACKETS} small packets")
-        checks.equal("footprint: exit code after SIGTERM", daemon.end(), 0)
+        used = status_of(daemon.pid)
+        checks.equal("footprint: threads", (idle["Threads"], used["Threads"]), ("1", "1"))
+        checks.ends_well("footprint", daemon)
+        return [int(fields["VmRSS"].split()[0]) for fields in (idle, used)]
 
 
-def resident(checks, daemon, when):
-    fields = status_of(daemon.pid)
-    kib = int(fields["VmRSS"].split()[0])
-    checks.report(kib <= MAX_RESIDENT, f"footprint: {kib} KiB resident {when}", f"more than {MAX_RESIDENT}")
-    checks.equal(f"footprint: threads {when}", fields["Threads"], "1")
+def resident(checks, when, kib):
+    """By the median: how much of libc the kernel maps around a fault varies by 300 KiB with libc's random address."""
+    median = statistics.median(kib)
+    why = f"more than {MAX_RESIDENT}"
+    checks.report(median <= MAX_RESIDENT, f"footprint: {median} KiB resident {when} ({min(kib)} to {max(kib)})", why)

@@ -4,7 +4,8 @@ import os
 import subprocess
 
 from check import Process, read, wait_for_file, wait_for_ready, wait_until, write
-from daemon import Daemon, READY
+from daemon import READY, Daemon
+from graphite import FakeGraphite
 
 # What the private /dev offers beside the log socket; a bind mount works where mknod is not allowed.
 DEVICES = ["null", "zero", "full", "random", "urandom"]
@@ -39,13 +40,19 @@ class Rsyslogd(Process):
 def part(checks, options):
     directory = os.path.join(options.work, "syslog")
     private_dev(os.path.join(directory, "dev"))
-    config = {
-        "log": {"backend": "syslog", "application": "mystatsd", "level": "LOG_NOTICE"},
-        "dumpMessages": True,
-        "graphiteHost": "",
-    }
+    with FakeGraphite() as graphite:
+        config = {
+            "log": {"backend": "syslog", "application": "mystatsd", "level": "LOG_NOTICE"},
+            "dumpMessages": True,
+            "graphiteHost": "127.0.0.1",
+            "graphitePort": graphite.port,
+        }
+        log_lines(checks, options.statsd, directory, config)
+
+
+def log_lines(checks, program, directory, config):
     first = Rsyslogd(directory)
-    with first, Daemon(options.statsd, directory, config) as daemon:
+    with first, Daemon(program, directory, config) as daemon:
         daemon.wait_ready(where=first.out)
 
         def line_with(text):
@@ -75,11 +82,11 @@ def part(checks, options):
         daemon.udp("good.meanwhile:1|c")
         health = daemon.admin("health")
         checks.report("health: up" in health, "syslog: the daemon answers while rsyslogd is away", health)
-        with Daemon(options.statsd, directory, config, name="early") as early, Rsyslogd(directory):
+        with Daemon(program, directory, config, name="early") as early, Rsyslogd(directory):
             daemon.udp("good.after:1|c")
             for name in ("good.meanwhile", "good.after"):
                 fields = line_with(name).split()
                 checks.equal(f"syslog: {name} of rsyslogd's restart", fields[:4], ["mystatsd", pid, "local0", "notice"])
             ready = line_with(f"mystatsd[{early.pid}]: {READY}")
             checks.equal("syslog: ready line of a daemon started before rsyslogd", ready.split()[1], str(early.pid))
-            checks.equal("syslog: exit code after SIGTERM", daemon.end(), 0)
+            checks.ends_well("syslog", daemon)
