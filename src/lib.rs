@@ -13,7 +13,7 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
+//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!
