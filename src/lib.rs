@@ -10,9 +10,10 @@
 //!
 //! | layer | modules | may import |
 //! |---|---|---|
-//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
+//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | [`startup`] and a role |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
+//! | start | [`startup`] | all below |
 //! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
@@ -35,6 +36,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod ring;
 pub mod snapshot;
+pub mod startup;
 pub mod statsd;
 pub mod stdout;
 pub mod store;

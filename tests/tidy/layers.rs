@@ -24,60 +24,65 @@ const NOT_PURE: &[&str] = &[
 ];
 
 /// A row of the table in `src/lib.rs`.
-#[derive(Debug)]
-struct Layer {
-    modules: Vec<String>,
-    may_import: String,
+struct Layer<'a> {
+    label: &'a str,
+    /// `bin` stands for the programs.
+    modules: Vec<&'a str>,
+    may_import: &'a str,
 }
 
-fn layers(map: &str) -> Vec<Layer> {
+fn layers(map: &str) -> Vec<Layer<'_>> {
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! | "));
-    rows.filter_map(|row| {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let names = cells[1].split("[`").skip(1);
-        let modules = names.filter_map(|name| Some(name.split_once('`')?.0.to_owned()));
-        Some(Layer {
-            modules: modules.collect(),
-            may_import: cells.get(2)?.to_string(),
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    cells
+        .filter(|cells| cells.len() > 2 && cells[1].contains('`'))
+        .map(|cells| Layer {
+            label: cells[0],
+            modules: match cells[1].contains("`bin/") {
+                true => vec!["bin"],
+                false => linked(cells[1]),
+            },
+            may_import: cells[2],
         })
-    })
-    .filter(|layer| !layer.modules.is_empty())
-    .collect()
+        .collect()
 }
 
-/// What each layer may import, as its row words it: "all below", "each other", "the core", or
-/// modules by name.
-fn allowed(layers: &[Layer], index: usize) -> BTreeSet<&str> {
-    let text = &layers[index].may_import;
-    let mut rows = Vec::new();
-    if text.contains("all below") {
-        rows.extend(&layers[index + 1..]);
+/// The names in [`…`].
+fn linked(cell: &str) -> Vec<&str> {
+    let names = cell.split("[`").skip(1);
+    names.filter_map(|name| name.split('`').next()).collect()
+}
+
+/// What a layer may import, as its row words it: "all below", "each other", "a role", "the core",
+/// or modules by name.
+fn allowed<'a>(layers: &[Layer<'a>], index: usize) -> BTreeSet<&'a str> {
+    let text = layers[index].may_import;
+    let mut names = linked(text);
+    for (other, layer) in layers.iter().enumerate() {
+        let meant = other > index && text.contains("all below")
+            || other == index && text.contains("each other")
+            || layer.label == "roles" && text.contains("a role")
+            || layer.label == "pure core" && text.contains("the core");
+        if meant {
+            names.extend(&layer.modules);
+        }
     }
-    if text.contains("each other") {
-        rows.push(&layers[index]);
-    }
-    if text.contains("the core") {
-        rows.extend(layers.last());
-    }
-    let by_row = rows.iter().flat_map(|layer| &layer.modules);
-    let all = layers.iter().flat_map(|layer| &layer.modules);
-    by_row
-        .chain(all.filter(|name| text.contains(&format!("[`{name}`]"))))
-        .map(String::as_str)
-        .collect()
+    names.into_iter().collect()
 }
 
 fn import_complaints(map: &str, files: &[(String, String)]) -> Vec<String> {
     let layers = layers(map);
+    let layer_of = |name: &str| {
+        layers
+            .iter()
+            .position(|layer| layer.modules.contains(&name))
+    };
     let mut complaints = Vec::new();
     for module in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
         let module = module.trim_end_matches(';');
-        let rows = layers
-            .iter()
-            .filter(|layer| layer.modules.iter().any(|name| name == module));
-        if rows.count() != 1 {
+        if layer_of(module).is_none() {
             complaints.push(format!(
-                "src/lib.rs: give the module {module} one row of the table"
+                "src/lib.rs: give the module {module} a row of the table"
             ));
         }
     }
@@ -85,59 +90,40 @@ fn import_complaints(map: &str, files: &[(String, String)]) -> Vec<String> {
         let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
         let parts: Vec<&str> = inside.split('/').filter(|part| *part != "mod").collect();
         let (module, depth) = (parts[0], parts.len());
-        if module == "lib" || parts.last() == Some(&"tests") {
-            continue;
-        }
-        let bare = code::without_tests(&code::bare(source));
-        if module == "bin" {
-            let roles = layers
-                .first()
-                .map(|layer| layer.modules.clone())
-                .unwrap_or_default();
-            for (line, name) in code::named(&bare, "statsd") {
-                if !roles.contains(&name) {
-                    complaints.push(format!(
-                        "{path}:{line}: a program imports a role's `run` only, not {name}: move \
-                         the work into the role"
-                    ));
-                }
-            }
-            continue;
-        }
-        let Some(index) = layers
-            .iter()
-            .position(|layer| layer.modules.iter().any(|m| m == module))
-        else {
-            continue;
+        let index = match layer_of(module) {
+            Some(index) if parts.last() != Some(&"tests") => index,
+            _ => continue,
         };
+        let bare = code::without_tests(&code::bare(source));
         let allowed = allowed(&layers, index);
-        let named = code::named(&bare, "crate");
-        for (line, name) in named
-            .into_iter()
-            .chain(code::named_from_below(&bare, depth))
-        {
-            // What is no module is a macro, or an item of the crate's root.
-            let known = layers.iter().any(|layer| layer.modules.contains(&name));
-            if known && name != module && !allowed.contains(name.as_str()) {
+        let mut named = match module {
+            "bin" => code::named(&bare, "statsd"),
+            _ => code::named(&bare, "crate"),
+        };
+        named.extend(code::named_from_below(&bare, depth));
+        // What is no module is a macro, or an item of the crate's root.
+        named.retain(|(_, name)| layer_of(name).is_some() && name != module);
+        for (line, name) in named {
+            if !allowed.contains(name.as_str()) {
                 complaints.push(format!(
                     "{path}:{line}: {module} must not import {name} (table in src/lib.rs): hand \
                      what it needs down as an argument, or move it to a layer that may"
                 ));
-            }
-            if module == "backend" && name == "store" {
+            } else if module == "backend" && name == "store" {
                 complaints.push(format!(
                     "{path}:{line}: a backend sees a Snapshot, never the Store: take it from there"
                 ));
             }
         }
-        if index + 1 == layers.len() {
-            for word in NOT_PURE {
-                if let Some(at) = bare.find(word) {
-                    complaints.push(format!(
-                        "{path}:{}: {word} in the pure core: leave it to the caller",
-                        code::line(&bare, at)
-                    ));
-                }
+        if layers[index].label == "pure core" {
+            for (word, at) in NOT_PURE
+                .iter()
+                .filter_map(|word| Some((word, bare.find(word)?)))
+            {
+                let line = code::line(&bare, at);
+                complaints.push(format!(
+                    "{path}:{line}: {word} in the pure core: leave it to the caller"
+                ));
             }
         }
     }
@@ -157,11 +143,12 @@ fn imports_point_down() {
 #[test]
 fn imports_that_do_not_are_found() {
     let map = "//! | layer | modules | may import |\n//! |---|---|---|\n\
+               //! | programs | `bin/statsd.rs` | [`log`] and a role |\n\
                //! | roles | [`statsd`], [`proxy`]; never each other | all below |\n\
                //! | outputs | [`backend`] | all below |\n\
                //! | plumbing | [`net`], [`log`] | [`sys`], the core and each other |\n\
                //! | system | [`sys`] | the standard library |\n\
-               //! | core | [`store`], [`timer`] | each other |\n\
+               //! | pure core | [`store`], [`timer`] | each other |\n\
                pub mod statsd;\npub mod proxy;\npub mod backend;\npub mod net;\npub mod log;\n\
                pub mod sys;\npub mod store;\npub mod timer;\n";
     let complain =
