@@ -337,17 +337,30 @@ impl Work {
         seconds: f64,
         mut emit: impl FnMut(&str, f64),
     ) {
-        let mut plain = |index: usize, value: f64| {
+        let plain = |index: usize, value: f64, emit: &mut dyn FnMut(&str, f64)| {
             if summary.plain[index] {
                 emit(PLAIN[index], value);
             }
         };
         let n = self.expected;
         let Some((min, max)) = self.sorted.first().zip(self.sorted.last()) else {
-            plain(COUNT, 0.0);
-            plain(COUNT_PS, 0.0);
+            plain(COUNT, 0.0, &mut emit);
+            plain(COUNT_PS, 0.0, &mut emit);
             return;
         };
+        for threshold in &summary.thresholds {
+            let within = in_threshold(threshold.percent, n);
+            if within == 0 {
+                continue;
+            }
+            let (bound, sum, squares) = self.within(threshold.percent, within);
+            let values = [within as f64, sum / within as f64, bound, sum, squares];
+            for (name, value) in threshold.names.iter().zip(values) {
+                if let Some(name) = name {
+                    emit(name, value);
+                }
+            }
+        }
         let mean = self.sum / n as f64;
         let half = n / 2;
         let median = if n % 2 == 1 {
@@ -370,20 +383,7 @@ impl Work {
         figures
             .into_iter()
             .enumerate()
-            .for_each(|(index, value)| plain(index, value));
-        for threshold in &summary.thresholds {
-            let within = in_threshold(threshold.percent, n);
-            if within == 0 {
-                continue;
-            }
-            let (bound, sum, squares) = self.within(threshold.percent, within);
-            let values = [within as f64, sum / within as f64, bound, sum, squares];
-            for (name, value) in threshold.names.iter().zip(values) {
-                if let Some(name) = name {
-                    emit(name, value);
-                }
-            }
-        }
+            .for_each(|(index, value)| plain(index, value, &mut emit));
         let mut from = 0;
         for (limit, name) in summary.bins(name) {
             let below = self.sorted[from..].partition_point(|value| value < limit);
