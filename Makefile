@@ -25,7 +25,10 @@ bench: build
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --document-private-items
+
+system-test: build
+	tests/system/run.sh $(BIN)/statsd
 
 # -- Installing, and the packages -------------------------------------------------------------
 # Both packages call `install`; by hand: make && make install && systemd-sysusers (see README).

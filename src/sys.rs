@@ -46,7 +46,7 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
 // --- datagrams ---
 
 /// Datagrams to receive at a time.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 32;
 
 /// The largest datagram that UDP can carry.
 const DATAGRAM: usize = 65_536;
@@ -135,6 +135,7 @@ pub fn send_datagrams(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result
     let count = datagrams.len().min(BATCH);
     // SAFETY: zeros are valid vectors and headers.
     let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
+    // SAFETY: as above.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
     for index in 0..count {
         vectors[index].iov_base = datagrams[index].as_ptr().cast_mut().cast();

@@ -7,6 +7,11 @@ use super::*;
 struct Found(Vec<String>);
 
 impl Sink for Found {
+    /// Knows every name without a line end or a bar in it.
+    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
+        !name.iter().any(|b| matches!(b, b'\n' | b'|')) && self.metric(name, value)
+    }
+
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {
         if name::holds_tag_mark(name) {
             return false;
@@ -84,6 +89,7 @@ fn must_parse() {
         (":1|c", &[" c 1"]),
         ("u:5|s\r", &["u s 5"]),
         ("t:-0|ms", &["t ms -0 x1"]),
+        ("t:-1|ms\r\n", &["t ms -1 x1"]),
         ("a:0.1|c|@0.3", &["a c 0.33333333333333337"]),
     ] {
         assert_eq!(found(packet), expected, "{packet:?}");
@@ -126,7 +132,6 @@ fn must_not_parse() {
         ("a:0x10|c", &["0x10,c"]),
         ("a: |c", &[" ,c"]),
         ("a:-1|ms", &["-1,ms"]),
-        ("a:-1|ms ", &["-1,ms "]),
         ("a:-1|h", &["-1,h"]),
         ("a:word|s ", &["word,s "]),
         ("a:u|s|@abc", &["u,s,@abc"]),
