@@ -26,10 +26,10 @@ tree=$SCRATCH/tree
 mkdir -p "$tree" "$SCRATCH/newer"
 (cd "$tree" && rpm2cpio "$RPM" | cpio -id --quiet)
 gunzip "$tree"/usr/share/man/man?/*
-rm -r "$tree/usr/share/licenses"
+rm -r "$tree/usr/share/licenses" "$tree/usr/share/doc"
 echo "// of version 99" >>"$tree/etc/statsd/localConfig.js"
 sed -e 's/^Version:.*/Version: 99.0.0/' -e 's/^%setup.*/%setup -q -c -T/' \
-	-e "s,^make build,cp $TOP/LICENSE .," -e "s,^make install.*,cp -a $tree/. \$RPM_BUILD_ROOT," "$TOP/target/rpm/SPECS/statsd.spec" \
+	-e "s,^make build,cp $TOP/LICENSE $TOP/README.md .," -e "s,^make install.*,cp -a $tree/. \$RPM_BUILD_ROOT," "$TOP/target/rpm/SPECS/statsd.spec" \
 	>"$SCRATCH/newer/statsd.spec"
 check "a later version builds from the spec" rpmbuild -bb --nodeps --define "_topdir $SCRATCH/newer" \
 	--define "glibc_floor 2.17" \
