@@ -301,16 +301,3 @@ impl<L> Client<L> {
 pub fn is_piece(out: &[u8]) -> bool {
     out.len() >= PIECE
 }
-
-/// Appends a string as JSON.
-pub fn write_json_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for c in String::from_utf8_lossy(text).chars() {
-        match c {
-            '"' | '\\' => out.extend([b'\\', c as u8]),
-            c if c < ' ' || c == '\x7f' => out.extend(format!("\\u{:04x}", c as u32).bytes()),
-            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
-        }
-    }
-    out.push(b'"');
-}

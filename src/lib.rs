@@ -16,7 +16,7 @@
 //! | start | [`startup`] | all below |
 //! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
-//! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
+//! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`json`], [`ring`] | each other |
 //!
 //! The pure core has no socket, file, clock or log, and is driven in tests by plain calls.
 
@@ -28,6 +28,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod event_loop;
+pub mod json;
 pub mod log;
 pub mod net;
 pub mod number;
