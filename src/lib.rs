@@ -13,11 +13,14 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`process`] | [`sys`] and the core |
+//! | plumbing | [`startup`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!
 //! The pure core has no socket, file, clock or log, and is driven in tests by plain calls.
+
+// A test may fail by panicking.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod admin;
 pub mod backend;
@@ -32,7 +35,9 @@ pub mod protocol;
 pub mod proxy;
 pub mod ring;
 pub mod snapshot;
+pub mod startup;
 pub mod statsd;
+pub mod stdout;
 pub mod store;
 pub mod sys;
 pub mod timer;

@@ -1,1 +1,127 @@
-//! To be written.
+//! Sockets: what we listen on, what comes in on it, and the connections we make. Plumbing layer.
+//!
+//! | file | job |
+//! |---|---|
+//! | `bind` | from the config to bound sockets, or to those handed over by the service manager |
+//! | `udp` | datagrams in batches, the receive buffer, what the kernel dropped |
+//! | `stream` | clients on TCP and unix sockets: accept, whole lines, limits, idle time-outs |
+//! | `dial` | a connection to somewhere else, made without ever blocking |
+//! | `resolve` | name look-ups in a child process |
+
+pub mod bind;
+pub mod dial;
+pub mod resolve;
+pub mod stream;
+pub mod udp;
+
+use crate::event_loop::{Now, PollSet};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// The servers of a config, bound: everything that metrics come in on.
+#[derive(Default)]
+pub struct Inputs {
+    udp: Vec<udp::UdpServer>,
+    streams: Vec<stream::StreamServer>,
+    batch: crate::sys::ReceiveBatch,
+    names: Vec<String>,
+}
+
+impl Inputs {
+    /// Binds every server, taking what fits from `handed_over`. An error names the address.
+    pub fn bind(
+        servers: &[crate::config::ServerConfig],
+        options: bind::Options,
+        handed_over: &mut Vec<OwnedFd>,
+    ) -> Result<Inputs, bind::BindError> {
+        let mut inputs = Inputs::default();
+        for server in servers {
+            match bind::server(server, options, handed_over)? {
+                bind::Bound::Udp(socket) => {
+                    let server = udp::UdpServer::new(socket, server.receive_buffer);
+                    inputs.names.push(server.to_string());
+                    inputs.udp.push(server);
+                }
+                bind::Bound::Stream(listener) => {
+                    inputs.names.push(listener.to_string());
+                    inputs.streams.push(stream::StreamServer::new(listener));
+                }
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// What is bound, for the ready line: `udp 127.0.0.1:8125`.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Takes new limits for connections.
+    pub fn set_limits(&mut self, limits: stream::Limits) {
+        self.streams
+            .iter_mut()
+            .for_each(|server| server.set_limits(limits));
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.udp.iter_mut().for_each(|server| server.register(poll));
+        self.streams
+            .iter_mut()
+            .for_each(|server| server.register(poll));
+    }
+
+    /// Takes in what is there, within a turn's bounds, and gives each packet to `packet`: a
+    /// datagram, or the bytes of a stream up to its last line end.
+    pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
+        for server in &mut self.udp {
+            if server.is_ready(poll) {
+                server.receive(&mut self.batch, packet);
+            }
+        }
+        for server in &mut self.streams {
+            server.receive(poll, now, packet);
+        }
+    }
+
+    /// At the end: no more clients, and what the kernel has queued already, until it is empty or
+    /// the time is over.
+    pub fn drain(&mut self, within: Duration, packet: &mut impl FnMut(&[u8])) {
+        let until = std::time::Instant::now() + within;
+        for server in &mut self.udp {
+            while server.receive(&mut self.batch, packet) > 0 && std::time::Instant::now() < until {
+            }
+        }
+        for server in &mut self.streams {
+            server.drain(until, packet);
+        }
+    }
+
+    /// Datagrams that the kernel dropped since the last call, and a line for the log about it.
+    pub fn take_drops(&mut self) -> u64 {
+        self.udp.iter_mut().map(udp::UdpServer::take_drops).sum()
+    }
+
+    /// Open data connections.
+    pub fn clients(&self) -> usize {
+        self.streams.iter().map(stream::StreamServer::len).sum()
+    }
+
+    /// Connections refused because there were too many, since the start.
+    pub fn refused(&self) -> u64 {
+        self.streams.iter().map(stream::StreamServer::refused).sum()
+    }
+
+    /// Lines too long to be handed on, since the last call.
+    pub fn take_long_lines(&mut self) -> u64 {
+        self.streams
+            .iter_mut()
+            .map(stream::StreamServer::take_long_lines)
+            .sum()
+    }
+
+    /// Drops connections that were closed in this turn or have been silent too long.
+    pub fn reap(&mut self, now: Now) {
+        self.streams.iter_mut().for_each(|server| server.reap(now));
+    }
+}

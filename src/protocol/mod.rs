@@ -1,1 +1,366 @@
-//! To be written.
+//! The line protocol: bytes of a packet in, metrics and bad lines out. Core: no I/O.
+//!
+//! ```text
+//! name:value|type[|@rate][|#tag:value,tag2:value2]      name:1|c:2|c:5|ms  is three values of one name
+//! ```
+//!
+//! [`parse_line`] has two ways through. What nearly every line looks like (`name:12|c`, perhaps with
+//! a sample rate) takes [`short_line`], one pass without a branch too many; all else takes
+//! [`full_line`], which knows the whole grammar. Names are handed on as received: whether one is
+//! clean is asked only when the store does not know it ([`name`]).
+
+pub mod name;
+
+use crate::number;
+use memchr::{memchr, memchr_iter, memmem};
+
+/// What a line's type says is to be done with its value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Add to a counter; the sample rate is already applied.
+    Counter(f64),
+    /// A timer value that stands for `count` events (1 over the sample rate).
+    Timer {
+        /// In the unit that the client measures in, milliseconds by custom. Not below zero.
+        value: f64,
+        /// 1 over the sample rate.
+        count: f64,
+    },
+    /// Set a gauge.
+    Gauge(f64),
+    /// Add to what a gauge is at present.
+    GaugeDelta(f64),
+    /// A member of a set.
+    Set(&'a [u8]),
+}
+
+/// Takes what is found in a packet.
+pub trait Sink {
+    /// A value for the bucket `name`, which is as received (with tags put behind it) and may need
+    /// sanitizing. `false` says that it is no name, and so a bad line.
+    fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool;
+    /// A value that does not fit.
+    fn bad_line(&mut self, bad: BadLine<'_>);
+    /// The line is about to be parsed; `false` passes over it.
+    fn line(&mut self, line: &[u8]) -> bool;
+}
+
+/// Where something went wrong: one value with the fields that belong to it, and its whole line.
+#[derive(Clone, Copy, Debug)]
+pub struct BadLine<'a> {
+    /// The value's text.
+    pub value: &'a [u8],
+    /// Type, sample rate, …, with their bars.
+    pub fields: &'a [u8],
+    /// The line it came in.
+    pub line: &'a [u8],
+}
+
+impl std::fmt::Display for BadLine<'_> {
+    /// As the original logs it: `Bad line: 1,c, in msg "a:1|c|"`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = String::from_utf8_lossy(self.fields).replace('|', ",");
+        let value = String::from_utf8_lossy(self.value);
+        let line = String::from_utf8_lossy(self.line);
+        write!(f, "Bad line: {value}{fields} in msg \"{line}\"")
+    }
+}
+
+/// Buffers that parsing reuses, so that no line allocates.
+#[derive(Default)]
+pub struct Scratch {
+    /// A name with its tags behind it.
+    name: Vec<u8>,
+}
+
+/// Splits a packet into lines and parses each. Empty lines are nothing.
+#[inline]
+pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S) {
+    let mut start = 0;
+    for end in memchr_iter(b'\n', packet).chain(std::iter::once(packet.len())) {
+        let line = &packet[start..end];
+        start = end + 1;
+        if !line.is_empty() && sink.line(line) {
+            parse_line(line, scratch, sink);
+        }
+    }
+}
+
+/// Parses one line that is not empty.
+#[inline]
+pub fn parse_line<S: Sink>(line: &[u8], scratch: &mut Scratch, sink: &mut S) {
+    match short_line(line) {
+        Some((name, value)) if sink.metric(name, value) => {}
+        // Not so short, or not so good.
+        _ => full_line(line, scratch, sink),
+    }
+}
+
+/// The common line, `name:decimal|type` with at most a plain sample rate behind it.
+///
+/// `None` is "look closer", not "bad".
+#[inline]
+fn short_line(line: &[u8]) -> Option<(&[u8], Value<'static>)> {
+    let colon = memchr(b':', line)?;
+    let text = &line[colon + 1..];
+    let (number, used) = number::parse_short(text)?;
+    let (kind, count) = match &text[used..] {
+        [b'|', kind @ (b'c' | b'g')] => (*kind, 1.0),
+        [b'|', b'm', b's'] => (b'm', 1.0),
+        [b'|', kind @ (b'c' | b'g'), b'|', b'@', rate @ ..] => (*kind, sample_count(rate)?),
+        [b'|', b'm', b's', b'|', b'@', rate @ ..] => (b'm', sample_count(rate)?),
+        _ => return None,
+    };
+    let value = match kind {
+        b'c' => Value::Counter(number * count),
+        b'g' if text[0] == b'-' || text[0] == b'+' => Value::GaugeDelta(number),
+        b'g' => Value::Gauge(number),
+        _ if number >= 0.0 => Value::Timer {
+            value: number,
+            count,
+        },
+        _ => return None,
+    };
+    Some((&line[..colon], value))
+}
+
+/// How many events one stands for at this sample rate: 1 over it. `None` where that is no number.
+#[inline]
+fn sample_count(rate: &[u8]) -> Option<f64> {
+    // The original refuses a sign and white space in front, the rest is a number like any other.
+    if !rate
+        .first()
+        .is_some_and(|b| b.is_ascii_digit() || *b == b'.')
+    {
+        return None;
+    }
+    let count = 1.0 / number::parse(rate)?;
+    (count.is_finite() && count > 0.0).then_some(count)
+}
+
+/// A line with its tags taken out, wherever they stood.
+struct Parts<'a> {
+    /// What is in front of the tags.
+    head: &'a [u8],
+    /// From `|#` up to the next bar.
+    tags: &'a [u8],
+    /// What follows them: it can still hold the sample rate.
+    tail: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(line: &'a [u8]) -> Parts<'a> {
+        let Some(at) = memmem::find(line, b"|#") else {
+            return Parts {
+                head: line,
+                tags: b"",
+                tail: b"",
+            };
+        };
+        let behind = &line[at + 2..];
+        let (tags, tail) = behind.split_at(memchr(b'|', behind).unwrap_or(behind.len()));
+        Parts {
+            head: &line[..at],
+            tags,
+            tail,
+        }
+    }
+
+    /// The name with its tags behind it, and what follows its colon (nothing without one).
+    fn name<'n>(&self, with_tags: &'n mut Vec<u8>) -> (&'n [u8], Option<&'a [u8]>)
+    where
+        'a: 'n,
+    {
+        let colon = memchr(b':', self.head);
+        let name = &self.head[..colon.unwrap_or(self.head.len())];
+        let rest = colon.map(|colon| &self.head[colon + 1..]);
+        if self.tags.is_empty() {
+            return (name, rest);
+        }
+        with_tags.clear();
+        with_tags.extend_from_slice(name);
+        name::append_tags(with_tags, self.tags);
+        (with_tags, rest)
+    }
+}
+
+/// The name of the bucket that a line is for, good or bad, as it is stored.
+pub fn bucket(line: &[u8], sanitize: bool, out: &mut Vec<u8>) {
+    let mut with_tags = Vec::new();
+    let (name, _) = Parts::of(line).name(&mut with_tags);
+    out.clear();
+    if sanitize {
+        name::append_sanitized(name, out);
+    } else {
+        out.extend_from_slice(name);
+    }
+}
+
+/// The whole grammar.
+#[cold]
+fn full_line<S: Sink>(line: &[u8], scratch: &mut Scratch, sink: &mut S) {
+    let parts = Parts::of(line);
+    let (name, values) = parts.name(&mut scratch.name);
+    let Some(mut rest) = values else {
+        // The original takes such a line for the value "1" without a type.
+        return sink.bad_line(BadLine {
+            value: b"1",
+            fields: b"",
+            line,
+        });
+    };
+    let tail = parts.tail;
+    let rate_behind_tags = tail
+        .split(|b| *b == b'|')
+        .find_map(|field| field.strip_prefix(b"@"));
+    loop {
+        let (group, next) = Group::split(rest);
+        let kind = group.check(rate_behind_tags);
+        for text in group.values.split(|b| *b == b':') {
+            let value = kind.and_then(|(kind, count)| read_value(text, kind, count));
+            if !value.is_some_and(|value| sink.metric(name, value)) {
+                sink.bad_line(BadLine {
+                    value: text,
+                    fields: group.fields,
+                    line,
+                });
+            }
+        }
+        match next {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+}
+
+/// Values that share a type: `1:2|ms|@0.5`.
+struct Group<'a> {
+    /// One value, or several with colons between them (as DogStatsD clients pack them).
+    values: &'a [u8],
+    /// The type and what follows it, each with its bar in front.
+    fields: &'a [u8],
+}
+
+/// A type as written, cleaned of white space around it.
+#[derive(Clone, Copy)]
+struct Kind<'a> {
+    name: &'a [u8],
+    /// Whether white space was there. The original checks a type as written and uses it cleaned;
+    /// so `u:word|s` is a member and `u:word|s ` is not, while `u:5|s ` is.
+    exact: bool,
+}
+
+impl<'a> Group<'a> {
+    /// Splits off the first group of `text`; what follows its colon is the next.
+    fn split(text: &'a [u8]) -> (Group<'a>, Option<&'a [u8]>) {
+        let Some(bar) = memchr(b'|', text) else {
+            return (
+                Group {
+                    values: text,
+                    fields: b"",
+                },
+                None,
+            );
+        };
+        let mut at = bar + 1;
+        let mut field = 0;
+        loop {
+            let skipped = if field > 0 {
+                extension_length(&text[at..])
+            } else {
+                0
+            };
+            at += skipped;
+            at += text[at..]
+                .iter()
+                .take_while(|b| **b != b'|' && **b != b':')
+                .count();
+            match text.get(at) {
+                Some(b'|') => {
+                    at += 1;
+                    field += 1;
+                }
+                Some(_) => {
+                    let group = Group {
+                        values: &text[..bar],
+                        fields: &text[bar..at],
+                    };
+                    return (group, Some(&text[at + 1..]));
+                }
+                None => {
+                    return (
+                        Group {
+                            values: &text[..bar],
+                            fields: &text[bar..],
+                        },
+                        None,
+                    );
+                }
+            }
+        }
+    }
+
+    /// The type and the count of events, if the fields are in order.
+    fn check(&self, rate_behind_tags: Option<&[u8]>) -> Option<(Kind<'a>, f64)> {
+        let mut fields = self.fields.split(|b| *b == b'|').skip(1);
+        let written = fields.next()?;
+        let name = written.trim_ascii();
+        let mut rate = None;
+        for (index, field) in fields.enumerate() {
+            match field {
+                [b'@', number @ ..] => rate = rate.or(Some(number)),
+                // The original looks at the first field behind the type alone.
+                _ if index > 0 || extension_length(field) > 0 => {}
+                _ => return None,
+            }
+        }
+        let count = match rate.or(rate_behind_tags) {
+            Some(rate) => sample_count(rate)?,
+            None => 1.0,
+        };
+        Some((
+            Kind {
+                name,
+                exact: name.len() == written.len(),
+            },
+            count,
+        ))
+    }
+}
+
+/// The length of a DogStatsD field that we pass over: container id, timestamp, external data,
+/// cardinality. Unlike the others it may have colons in it. 0 if `text` does not start with one.
+fn extension_length(text: &[u8]) -> usize {
+    let known = text.starts_with(b"c:")
+        || text.starts_with(b"e:")
+        || text.starts_with(b"card:")
+        || matches!(text, [b'T', digit, ..] if digit.is_ascii_digit());
+    if known {
+        memchr(b'|', text).unwrap_or(text.len())
+    } else {
+        0
+    }
+}
+
+/// A value under its type; `None` if it does not fit.
+fn read_value<'a>(text: &'a [u8], kind: Kind<'_>, count: f64) -> Option<Value<'a>> {
+    if kind.name == b"s" && kind.exact {
+        // The original stores an empty member as '0'.
+        return Some(Value::Set(if text.is_empty() { b"0" } else { text }));
+    }
+    let number = number::parse(text)?;
+    match kind.name {
+        b"c" | b"m" => Some(Value::Counter(number * count)),
+        b"ms" | b"h" | b"d" if number >= 0.0 => Some(Value::Timer {
+            value: number,
+            count,
+        }),
+        b"g" if text[0] == b'-' || text[0] == b'+' => Some(Value::GaugeDelta(number)),
+        b"g" => Some(Value::Gauge(number)),
+        b"s" => Some(Value::Set(text)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,382 @@
-//! To be written.
+//! All metrics between two flushes: counters, timers, gauges, sets. Core: no I/O, no clock.
+//!
+//! Each slot has two banks. Metrics go into the bank in use; at the deadline [`Store::flip`] changes it
+//! over at once, whatever the number of names, and [`Store::drain`] hands out the old bank in slices
+//! while metrics keep coming into the new one. So a flush is of one instant, and a metric counts in
+//! exactly one interval.
+//!
+//! | type | in a bank | at the flip |
+//! |---|---|---|
+//! | counter | the sum | starts at 0 |
+//! | timer | the values | starts empty |
+//! | gauge | the value | carried over when first touched, or when it is handed out |
+//! | set | the members | starts empty |
+//!
+//! The bank that is not in use is empty (or, for gauges, of no account) once a drain is over.
+
+mod drain;
+pub mod table;
+
+use crate::protocol::{Value, name};
+use crate::timer::Samples;
+use memchr::memmem;
+use table::Table;
+
+pub use drain::{Plan, Policy};
+
+/// The distinct members of a set, in the order they came.
+pub type Members = Table<()>;
+
+/// A gauge in both banks.
+#[derive(Default)]
+struct Gauge {
+    value: [f64; 2],
+    /// Flushes since the last update, for the idle policy.
+    idle: u32,
+}
+
+/// The bounds on what a store takes; a newcomer over one is refused, what is known keeps working.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Distinct names of all types together.
+    pub names: usize,
+    /// Timer values in an interval.
+    pub timer_values: usize,
+    /// Set members in an interval.
+    pub set_members: usize,
+}
+
+/// What was refused because of [`Bounds`], since the store was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Metrics of names that would have been one too many.
+    pub names: u64,
+    /// Timer values.
+    pub timer_values: u64,
+    /// Set members.
+    pub set_members: u64,
+}
+
+/// The daemon's own counters since the last flip; they become buckets like any other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own {
+    /// Datagrams, or stretches of a stream up to its last line end.
+    pub packets_received: u64,
+    /// Lines that are not empty.
+    pub metrics_received: u64,
+    /// Bad values.
+    pub bad_lines_seen: u64,
+}
+
+/// The names under which [`Own`] is published, behind `prefixStats`.
+const OWN_NAMES: [&str; 3] = ["bad_lines_seen", "packets_received", "metrics_received"];
+
+/// See the module.
+pub struct Store {
+    counters: Table<[f64; 2]>,
+    timers: Table<[Samples; 2]>,
+    gauges: Table<Gauge>,
+    sets: Table<[Members; 2]>,
+    /// The bank in use.
+    bank: usize,
+    /// Counted here, where it is cheap, until the next flip.
+    pub own: Own,
+    prefix_stats: String,
+    sanitize: bool,
+    bounds: Bounds,
+    refused: Refused,
+    /// In the bank in use.
+    timer_values: usize,
+    set_members: usize,
+    drain: Option<drain::Drain>,
+    scratch: Vec<u8>,
+}
+
+/// Which kind of bucket the console asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Counter,
+    Timer,
+    Gauge,
+}
+
+/// What the console shows of a bucket.
+pub enum Shown<'a> {
+    /// A counter's or gauge's present value.
+    Number(f64),
+    /// A timer's values so far.
+    Values(&'a Samples),
+}
+
+impl Store {
+    /// An empty store; `prefix_stats` and `sanitize` are `prefixStats` and `keyNameSanitize`.
+    pub fn new(prefix_stats: &str, sanitize: bool, bounds: Bounds) -> Store {
+        let mut store = Store {
+            counters: Table::default(),
+            timers: Table::default(),
+            gauges: Table::default(),
+            sets: Table::default(),
+            bank: 0,
+            own: Own::default(),
+            prefix_stats: String::new(),
+            sanitize,
+            bounds,
+            refused: Refused::default(),
+            timer_values: 0,
+            set_members: 0,
+            drain: None,
+            scratch: Vec::new(),
+        };
+        store.configure(prefix_stats, sanitize, bounds);
+        store
+    }
+
+    /// Takes new settings. What is stored stays.
+    pub fn configure(&mut self, prefix_stats: &str, sanitize: bool, bounds: Bounds) {
+        self.prefix_stats = prefix_stats.to_string();
+        self.sanitize = sanitize;
+        self.bounds = bounds;
+        self.settle_own();
+    }
+
+    /// Takes one value. `false` says that the name is no name: nothing is left of it sanitized.
+    #[inline]
+    pub fn apply(&mut self, name: &[u8], value: Value<'_>) -> bool {
+        let bank = self.bank;
+        match value {
+            Value::Counter(value) => match self.counters.find(name) {
+                Some(id) => self.counters.enter(id, bank).0[bank] += value,
+                None => return self.apply_new(name, Value::Counter(value)),
+            },
+            Value::Timer { value, count } => match self.timers.find(name) {
+                Some(id) if self.timer_values < self.bounds.timer_values => {
+                    self.timer_values += 1;
+                    self.timers.enter(id, bank).0[bank].push(value, count);
+                }
+                Some(_) => self.refused.timer_values += 1,
+                None => return self.apply_new(name, Value::Timer { value, count }),
+            },
+            Value::Gauge(value) => match self.gauges.find(name) {
+                Some(id) => *self.enter_gauge(id) = value,
+                None => return self.apply_new(name, Value::Gauge(value)),
+            },
+            Value::GaugeDelta(delta) => match self.gauges.find(name) {
+                Some(id) => *self.enter_gauge(id) += delta,
+                None => return self.apply_new(name, Value::GaugeDelta(delta)),
+            },
+            Value::Set(member) => match self.sets.find(name) {
+                Some(id) => self.add_member(id, member),
+                None => return self.apply_new(name, Value::Set(member)),
+            },
+        }
+        true
+    }
+
+    /// A gauge's value in the bank in use, for an update.
+    #[inline]
+    fn enter_gauge(&mut self, id: u32) -> &mut f64 {
+        let bank = self.bank;
+        let (gauge, first) = self.gauges.enter(id, bank);
+        if first {
+            // The flush under way has yet to hand it out. If it is the last one that sends this
+            // gauge, it is gone already as far as the new interval is concerned.
+            let policy = self.drain.as_ref().map(drain::Drain::policy);
+            let gone = policy.is_some_and(|policy| policy.is_last_flush_of_gauge(gauge.idle));
+            gauge.value[bank] = if gone { 0.0 } else { gauge.value[1 - bank] };
+        }
+        gauge.idle = 0;
+        &mut gauge.value[bank]
+    }
+
+    fn add_member(&mut self, id: u32, member: &[u8]) {
+        let bank = self.bank;
+        let members = &mut self.sets.enter(id, bank).0[bank];
+        // The original keeps members as text, in which bytes that are no UTF-8 all look alike.
+        let member = String::from_utf8_lossy(member);
+        let member = &member.as_bytes()[..member.len().min(table::MAX_NAME)];
+        if members.find(member).is_some() {
+            return;
+        }
+        if self.set_members >= self.bounds.set_members {
+            self.refused.set_members += 1;
+            return;
+        }
+        self.set_members += 1;
+        members.insert(member, 0, ());
+    }
+
+    /// A name that is not stored as it came: it may be dirty, new, or both.
+    #[cold]
+    fn apply_new(&mut self, raw: &[u8], value: Value<'_>) -> bool {
+        if raw.len() > table::MAX_NAME || name::holds_tag_mark(raw) {
+            return false;
+        }
+        let mut clean = std::mem::take(&mut self.scratch);
+        name::sanitize(raw, &mut clean);
+        let known = if clean.is_empty() {
+            false
+        } else if !self.sanitize {
+            // Stored as it came; the backends sanitize it.
+            self.insert(raw, &value) && self.apply(raw, value)
+        } else if clean == raw {
+            self.insert(raw, &value) && self.apply(raw, value)
+        } else {
+            (self.has(&clean, &value) || self.insert(&clean, &value)) && self.apply(&clean, value)
+        };
+        let nameless = clean.is_empty();
+        self.scratch = clean;
+        known || !nameless
+    }
+
+    fn has(&self, name: &[u8], value: &Value<'_>) -> bool {
+        match value {
+            Value::Counter(_) => self.counters.find(name).is_some(),
+            Value::Timer { .. } => self.timers.find(name).is_some(),
+            Value::Gauge(_) | Value::GaugeDelta(_) => self.gauges.find(name).is_some(),
+            Value::Set(_) => self.sets.find(name).is_some(),
+        }
+    }
+
+    /// Makes a bucket for a value to come. `false` if there are too many.
+    fn insert(&mut self, name: &[u8], value: &Value<'_>) -> bool {
+        if self.name_count() >= self.bounds.names {
+            self.refused.names += 1;
+            return false;
+        }
+        let bank = self.bank;
+        match value {
+            Value::Counter(_) => self.counters.insert(name, bank, [0.0; 2]),
+            Value::Timer { .. } => self.timers.insert(name, bank, Default::default()),
+            Value::Gauge(_) | Value::GaugeDelta(_) => {
+                self.gauges.insert(name, bank, Gauge::default())
+            }
+            Value::Set(_) => self.sets.insert(name, bank, Default::default()),
+        };
+        true
+    }
+
+    /// Distinct names of all types together.
+    pub fn name_count(&self) -> usize {
+        self.counters.len() + self.timers.len() + self.gauges.len() + self.sets.len()
+    }
+
+    /// What was refused so far.
+    pub fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// Puts the daemon's own counts into their buckets, which are never refused.
+    pub fn settle_own(&mut self) {
+        let own = std::mem::take(&mut self.own);
+        let counts = [
+            own.bad_lines_seen,
+            own.packets_received,
+            own.metrics_received,
+        ];
+        let bank = self.bank;
+        for (suffix, count) in OWN_NAMES.iter().zip(counts) {
+            let name = format!("{}.{suffix}", self.prefix_stats);
+            let found = self.counters.find(name.as_bytes());
+            let id = found.unwrap_or_else(|| self.counters.insert(name.as_bytes(), bank, [0.0; 2]));
+            self.counters.enter(id, bank).0[bank] += count as f64;
+        }
+    }
+
+    /// Sets a gauge of the daemon's own, `<prefixStats>.<suffix>`, which no limit refuses.
+    pub fn set_own_gauge(&mut self, suffix: &str, value: f64) {
+        let name = format!("{}.{suffix}", self.prefix_stats);
+        let found = self.gauges.find(name.as_bytes());
+        let id = found.unwrap_or_else(|| {
+            self.gauges
+                .insert(name.as_bytes(), self.bank, Gauge::default())
+        });
+        *self.enter_gauge(id) = value;
+    }
+
+    /// Whether a counter is left alone by `deleteCounters`. As in the original, the names of the
+    /// daemon's own count wherever they stand in a name, so that a relayed daemon's stay too.
+    fn is_own_counter(name: &[u8]) -> bool {
+        OWN_NAMES
+            .iter()
+            .any(|own| memmem::find(name, own.as_bytes()).is_some())
+    }
+
+    /// Bytes of memory that the tables have asked for, without timer values and set members.
+    pub fn allocated(&self) -> usize {
+        self.counters.allocated()
+            + self.timers.allocated()
+            + self.gauges.allocated()
+            + self.sets.allocated()
+    }
+
+    /// The number of slots of a kind, for a walk with [`Store::show`].
+    pub fn slot_count(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Counter => self.counters.slot_count(),
+            Kind::Timer => self.timers.slot_count(),
+            Kind::Gauge => self.gauges.slot_count(),
+        }
+    }
+
+    /// Name and present value of a slot; `None` if it is vacant.
+    pub fn show(&self, kind: Kind, id: u32) -> Option<(&[u8], Shown<'_>)> {
+        let bank = self.bank;
+        match kind {
+            Kind::Counter if self.counters.live(id) => Some((
+                self.counters.name(id),
+                Shown::Number(self.counters.get(id)[bank]),
+            )),
+            Kind::Timer if self.timers.live(id) => Some((
+                self.timers.name(id),
+                Shown::Values(&self.timers.get(id)[bank]),
+            )),
+            Kind::Gauge if self.gauges.live(id) => {
+                let gauge = self.gauges.get(id);
+                let at = if self.gauges.is_in(id, bank) {
+                    bank
+                } else {
+                    1 - bank
+                };
+                Some((self.gauges.name(id), Shown::Number(gauge.value[at])))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a bucket out at once, also of a flush that is being handed out. `false` if unknown. The
+    /// daemon's own three counters start over instead.
+    pub fn delete(&mut self, kind: Kind, name: &[u8]) -> bool {
+        match kind {
+            Kind::Counter => {
+                let Some(id) = self.counters.find(name) else {
+                    return false;
+                };
+                let own = name.strip_prefix(self.prefix_stats.as_bytes());
+                if own.is_some_and(|rest| {
+                    OWN_NAMES
+                        .iter()
+                        .any(|own| rest.strip_prefix(b".") == Some(own.as_bytes()))
+                }) {
+                    self.counters.enter(id, self.bank).0[self.bank] = 0.0;
+                } else {
+                    self.counters.remove(id);
+                }
+                true
+            }
+            Kind::Timer => self
+                .timers
+                .find(name)
+                .map(|id| self.timers.remove(id))
+                .is_some(),
+            Kind::Gauge => self
+                .gauges
+                .find(name)
+                .map(|id| self.gauges.remove(id))
+                .is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

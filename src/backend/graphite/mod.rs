@@ -1,0 +1,181 @@
+//! The Graphite backend: a flush becomes lines of text or pickles ([`lines`]), which wait in a bounded
+//! spool ([`spool`]) until a connection has delivered them ([`delivery`]).
+//!
+//! A flush is written straight into the spool as it is handed out, in parts of a few megabytes, each
+//! delivered on a connection of its own; so delivery begins while a large flush is still being made,
+//! and what has arrived needs no memory. A flush too large for the spool as a whole is handed out no
+//! faster than Graphite takes it ([`Backend::has_room`]).
+
+mod delivery;
+mod lines;
+mod spool;
+
+use super::{Backend, Totals};
+use crate::config::{BackendKind, Config};
+use crate::event_loop::{Now, PollSet};
+use crate::snapshot::{Entry, Flush};
+use delivery::Delivery;
+use lines::Lines;
+use spool::Spool;
+use std::time::Instant;
+
+/// See the module.
+pub struct Graphite {
+    lines: Lines,
+    spool: Spool,
+    delivery: Option<Delivery>,
+    report: Report,
+    began: Instant,
+}
+
+/// What the original tells about its connection, and what we add.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// When a flush was last delivered, in seconds since the epoch; at first, the start.
+    pub last_flush: u64,
+    /// When something last went wrong, likewise; 0 is never.
+    pub last_exception: u64,
+    /// Milliseconds from the first byte to Graphite's having taken the last delivered flush.
+    pub flush_time: u64,
+    /// Bytes of that flush.
+    pub flush_length: u64,
+    /// Connections that failed.
+    pub reconnects: u64,
+}
+
+impl Graphite {
+    /// From the config; without a `graphiteHost` flushes are computed and dropped.
+    pub fn new(config: &Config, now: Now) -> Graphite {
+        let report = Report {
+            last_flush: now.seconds(),
+            ..Report::default()
+        };
+        Graphite {
+            lines: Lines::new(config),
+            spool: Spool::new(config.graphite.spool_bytes),
+            delivery: Delivery::new(&config.graphite),
+            report,
+            began: now.mono,
+        }
+    }
+}
+
+impl Backend for Graphite {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Graphite
+    }
+
+    fn configure(&mut self, config: &Config) {
+        self.lines.configure(config);
+        self.spool.set_limit(config.graphite.spool_bytes);
+        let stays = self
+            .delivery
+            .as_mut()
+            .is_some_and(|delivery| delivery.goes_to(&config.graphite));
+        if !stays {
+            // What waits goes to the new place.
+            self.delivery = Delivery::new(&config.graphite);
+            self.spool.rewind();
+        }
+    }
+
+    fn flush_begin(&mut self, flush: &Flush, now: Now) {
+        self.began = now.mono;
+        self.lines.begin(flush.timestamp);
+        self.spool.begin();
+    }
+
+    fn flush_entry(&mut self, flush: &Flush, entry: &Entry<'_>) {
+        let (lines, to) = (&mut self.lines, &mut self.spool);
+        match entry {
+            Entry::Counter { name, value } => {
+                lines.counter(to, name, *value, value / flush.seconds)
+            }
+            Entry::Timer { name, timer } => {
+                lines.timer_name(name);
+                timer.figures(name, flush.seconds, |figure, value| {
+                    lines.timer(to, figure, value)
+                });
+            }
+            Entry::Gauge { name, value } => lines.gauge(to, name, *value),
+            Entry::Set { name, members } => lines.set(to, name, members.len() as f64),
+        }
+    }
+
+    fn flush_end(&mut self, _flush: &Flush, totals: &Totals, now: Now) {
+        let calculation = now.mono.saturating_duration_since(self.began).as_millis();
+        let (lines, to, report) = (&mut self.lines, &mut self.spool, &self.report);
+        lines.num_stats(to, totals.num_stats as f64);
+        lines.own(to, "processing_time", totals.processing_time);
+        lines.own(to, "graphiteStats.calculationtime", calculation as f64);
+        lines.own(
+            to,
+            "graphiteStats.last_exception",
+            report.last_exception as f64,
+        );
+        lines.own(to, "graphiteStats.last_flush", report.last_flush as f64);
+        lines.own(to, "graphiteStats.flush_time", report.flush_time as f64);
+        lines.own(to, "graphiteStats.flush_length", report.flush_length as f64);
+        for (name, value) in &totals.own {
+            lines.own(to, name, *value);
+        }
+        lines.end(to);
+        to.end();
+        if self.delivery.is_none() {
+            self.spool.clear();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.spool.has_room() || !self.delivery.as_ref().is_some_and(Delivery::is_moving)
+    }
+
+    fn status(&self, write: &mut dyn FnMut(&str, f64)) {
+        write("graphite.last_flush", self.report.last_flush as f64);
+        write("graphite.last_exception", self.report.last_exception as f64);
+        write("graphite.flush_time", self.report.flush_time as f64);
+        write("graphite.flush_length", self.report.flush_length as f64);
+    }
+
+    fn own_stats(&self, write: &mut dyn FnMut(&str, f64)) {
+        write("graphiteStats.spool_bytes", self.spool.bytes() as f64);
+        write("graphiteStats.spool_flushes", self.spool.flushes() as f64);
+        write(
+            "graphiteStats.dropped_flushes",
+            self.spool.dropped_flushes() as f64,
+        );
+        write("graphiteStats.reconnects", self.report.reconnects as f64);
+    }
+
+    fn register(&mut self, poll: &mut PollSet) {
+        if let Some(delivery) = &mut self.delivery {
+            delivery.register(poll, &self.spool);
+        }
+    }
+
+    fn turn(&mut self, poll: &PollSet, now: Now) {
+        if let Some(delivery) = &mut self.delivery {
+            delivery.turn(&mut self.spool, &mut self.report, poll, now);
+        }
+    }
+
+    fn hurry(&mut self, now: Now) {
+        if let Some(delivery) = &mut self.delivery {
+            delivery.hurry(now);
+        }
+    }
+
+    fn undelivered(&self) -> usize {
+        self.delivery.as_ref().map_or(0, |_| self.spool.bytes())
+    }
+}
+
+#[cfg(test)]
+impl Graphite {
+    /// What waits to be delivered, as if it had been.
+    pub fn take_undelivered(&mut self) -> Vec<u8> {
+        std::iter::from_fn(|| self.spool.delivered())
+            .flat_map(|part| part.blocks.concat())
+            .collect()
+    }
+}

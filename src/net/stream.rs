@@ -1,0 +1,380 @@
+//! Clients on a TCP or unix stream socket: accepted, read in whole lines, kept within limits.
+//!
+//! What has come of a line waits until its end comes; a line over the limit is passed over up to its
+//! end. An error on a connection ends that connection alone (SPEC 9, point 1).
+
+use crate::event_loop::{Now, PollSet, Token};
+use crate::log;
+use crate::net::bind::Listener;
+use memchr::{memchr, memrchr};
+use socket2::Socket;
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 64;
+
+/// Bytes read from one connection at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Bytes read in one turn from all connections of a server: 2 or 3 ms of work.
+const TURN: usize = 1024 * 1024;
+
+/// How long to leave new connections waiting when there is no descriptor for them.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The bounds on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub clients: usize,
+    /// A silent one is closed after this; zero is never.
+    pub idle: Duration,
+    /// Bytes in a line.
+    pub line: usize,
+}
+
+/// A listening socket and the clients on it.
+pub struct StreamServer {
+    acceptor: Acceptor,
+    clients: Vec<Client>,
+    limits: Limits,
+    buffer: Vec<u8>,
+    /// Where to begin reading in the next turn, so that none is always last.
+    first: usize,
+    full: log::Latch,
+    refused: u64,
+    long_lines: u64,
+}
+
+struct Client {
+    socket: Socket,
+    token: Token,
+    lines: Lines,
+    heard: Instant,
+    open: bool,
+}
+
+/// Makes whole lines of what comes in any cut.
+#[derive(Default)]
+pub struct Lines {
+    /// The beginning of a line whose end has not come.
+    pending: Vec<u8>,
+    /// The line was over the limit: pass over the rest of it.
+    skipping: bool,
+}
+
+impl StreamServer {
+    /// A server without clients.
+    pub fn new(listener: Listener) -> StreamServer {
+        StreamServer {
+            acceptor: Acceptor::new(listener),
+            clients: Vec::new(),
+            limits: Limits {
+                clients: usize::MAX,
+                idle: Duration::ZERO,
+                line: usize::MAX,
+            },
+            buffer: Vec::new(),
+            first: 0,
+            full: log::Latch::new(),
+            refused: 0,
+            long_lines: 0,
+        }
+    }
+
+    /// Takes new limits; who is connected stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Open connections.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// True without a connection.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Connections refused because there were too many, since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Lines passed over because they were too long, since the last call.
+    pub fn take_long_lines(&mut self) -> u64 {
+        std::mem::take(&mut self.long_lines)
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.acceptor.register(poll);
+        for client in &mut self.clients {
+            client.token = poll.reads(client.socket.as_raw_fd());
+        }
+        if !self.limits.idle.is_zero() {
+            let oldest = self.clients.iter().map(|client| client.heard).min();
+            oldest
+                .into_iter()
+                .for_each(|heard| poll.wake_at(heard + self.limits.idle));
+        }
+    }
+
+    /// Accepts and reads what is there, within a turn's bounds.
+    pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
+        if self.acceptor.is_ready(poll) {
+            self.accept(now);
+        }
+        let count = self.clients.len();
+        let mut room = TURN;
+        for step in 0..count {
+            let index = (self.first + step) % count;
+            if room == 0 {
+                self.first = index;
+                return;
+            }
+            if poll.is_ready(self.clients[index].token) {
+                room = room.saturating_sub(self.read(index, now.mono, packet));
+            }
+        }
+        self.first = 0;
+    }
+
+    fn accept(&mut self, now: Now) {
+        for _ in 0..ACCEPTS {
+            let Some(socket) = self.acceptor.accept(now.mono) else {
+                break;
+            };
+            let full = self.clients.len() >= self.limits.clients;
+            if self.full.set(full) {
+                let limit = self.limits.clients;
+                if full {
+                    log::warning!("{self}: {limit} clients, refusing more (maxTcpClients)");
+                } else {
+                    log::notice!("{self}: below {limit} clients again");
+                }
+            }
+            if full {
+                self.refused += 1;
+                continue;
+            }
+            self.clients.push(Client {
+                socket,
+                token: Token::default(),
+                lines: Lines::default(),
+                heard: now.mono,
+                open: true,
+            });
+        }
+    }
+
+    /// Reads once from a client; the bytes that came.
+    fn read(&mut self, index: usize, now: Instant, packet: &mut impl FnMut(&[u8])) -> usize {
+        self.buffer.resize(CHUNK, 0);
+        let client = &mut self.clients[index];
+        match client.socket.read(&mut self.buffer) {
+            Ok(0) => client.open = false,
+            Ok(length) => {
+                client.heard = now;
+                let bytes = &self.buffer[..length];
+                self.long_lines += client.lines.take(bytes, self.limits.line, packet);
+                return length;
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                log::debug!("a client's connection ended: {error}");
+                client.open = false;
+            }
+        }
+        0
+    }
+
+    /// At the end: reads what the kernel has queued, without taking new clients.
+    pub fn drain(&mut self, until: Instant, packet: &mut impl FnMut(&[u8])) {
+        for index in 0..self.clients.len() {
+            while Instant::now() < until && self.read(index, until, packet) > 0 {}
+        }
+        self.clients.clear();
+    }
+
+    /// Drops connections that were closed in this turn or have been silent too long.
+    pub fn reap(&mut self, now: Now) {
+        let idle = self.limits.idle;
+        self.clients.retain(|client| {
+            client.open
+                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+        });
+        // The buffer is only kept while there is someone to read from.
+        if self.clients.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+}
+
+impl Lines {
+    /// Takes bytes as they came and hands on whole lines; how many were too long.
+    pub fn take(&mut self, mut bytes: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+        if self.skipping {
+            let Some(end) = memchr(b'\n', bytes) else {
+                return 0;
+            };
+            bytes = &bytes[end + 1..];
+            self.skipping = false;
+        }
+        let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
+        let (mut lines, rest) = bytes.split_at(whole);
+        if !self.pending.is_empty() && !lines.is_empty() {
+            // One packet of what had waited and what came, as the original makes it.
+            self.pending.extend_from_slice(lines);
+            packet(&self.pending);
+            self.pending = Vec::new();
+            lines = &[];
+        }
+        if !lines.is_empty() {
+            packet(lines);
+        }
+        if self.pending.len() + rest.len() > limit {
+            self.pending = Vec::new();
+            self.skipping = true;
+            return 1;
+        }
+        self.pending.extend_from_slice(rest);
+        0
+    }
+}
+
+impl fmt::Display for StreamServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.acceptor.listener.fmt(f)
+    }
+}
+
+/// An error that leaves the connection as it was.
+pub fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// A listening socket that rests for a while when the process has no descriptor left.
+pub struct Acceptor {
+    listener: Listener,
+    token: Token,
+    /// Until when it rests.
+    paused: Option<Instant>,
+    failing: log::Latch,
+}
+
+impl Acceptor {
+    /// Takes a listening socket.
+    pub fn new(listener: Listener) -> Acceptor {
+        Acceptor {
+            listener,
+            token: Token::default(),
+            paused: None,
+            failing: log::Latch::new(),
+        }
+    }
+
+    /// What it listens on.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.token = Token::default();
+        match self.paused {
+            // Polling it now would not wait: the connection that there is no room for is still there.
+            Some(until) if until > Instant::now() => poll.wake_at(until),
+            _ => self.token = poll.reads(self.listener.socket.as_raw_fd()),
+        }
+    }
+
+    /// Whether somebody waits.
+    pub fn is_ready(&self, poll: &PollSet) -> bool {
+        poll.is_ready(self.token)
+    }
+
+    /// The next connection, non-blocking.
+    pub fn accept(&mut self, now: Instant) -> Option<Socket> {
+        loop {
+            match self.listener.socket.accept() {
+                Ok((socket, _)) => {
+                    self.paused = None;
+                    if self.failing.set(false) {
+                        log::notice!("{}: accepting connections again", self.listener);
+                    }
+                    if socket.set_nonblocking(true).is_ok() {
+                        return Some(socket);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // Somebody gave up while waiting.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(error) => {
+                    if self.failing.set(true) {
+                        log::error!(
+                            "{}: cannot accept connections for now: {error}",
+                            self.listener
+                        );
+                    }
+                    self.paused = Some(now + PAUSE);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(chunks: &[&str], limit: usize) -> (Vec<String>, u64) {
+        let mut lines = Lines::default();
+        let (mut out, mut long) = (Vec::new(), 0);
+        for chunk in chunks {
+            long += lines.take(chunk.as_bytes(), limit, &mut |packet: &[u8]| {
+                out.push(String::from_utf8_lossy(packet).into_owned());
+            });
+        }
+        (out, long)
+    }
+
+    #[test]
+    fn lines_over_segment_ends() {
+        for (chunks, expected) in [
+            (&["a:1|c\n"][..], &["a:1|c\n"][..]),
+            (&["a:1", "|c\nb:2|", "c\n"], &["a:1|c\n", "b:2|c\n"]),
+            (&["a:1|c\nb:2|c"], &["a:1|c\n"]),
+            (&["a:1|c\nb:2|c", "\n"], &["a:1|c\n", "b:2|c\n"]),
+            (&["a\nb\nc\n"], &["a\nb\nc\n"]),
+            (&["", "\n"], &["\n"]),
+        ] {
+            assert_eq!(
+                packets(chunks, 100),
+                (expected.iter().map(|p| p.to_string()).collect(), 0)
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_passed_over() {
+        let long = "x".repeat(11);
+        let (found, count) = packets(&["a\n", &long, &long, "x\nb\nc", "\n"], 10);
+        assert_eq!(
+            (found, count),
+            (vec!["a\n".into(), "b\n".into(), "c\n".into()], 1)
+        );
+    }
+}

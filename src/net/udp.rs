@@ -1,0 +1,112 @@
+//! A UDP server: datagrams in batches, the receive buffer, and what the kernel dropped.
+
+use crate::event_loop::{PollSet, Token};
+use crate::log;
+use crate::net::bind::show_address;
+use crate::sys::{self, BATCH, ReceiveBatch};
+use socket2::Socket;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
+const BATCHES: usize = 16;
+
+/// See the module.
+pub struct UdpServer {
+    socket: Socket,
+    token: Token,
+    /// The kernel's count at the last look; it wraps.
+    drops: u32,
+    failing: log::Latch,
+}
+
+impl UdpServer {
+    /// Takes a bound socket and asks for a receive buffer of so many bytes.
+    pub fn new(socket: Socket, receive_buffer: usize) -> UdpServer {
+        let drops = sys::dropped_datagrams(socket.as_fd()).unwrap_or(0);
+        let server = UdpServer {
+            socket,
+            token: Token::default(),
+            drops,
+            failing: log::Latch::new(),
+        };
+        server.ask_for_buffer(receive_buffer);
+        server
+    }
+
+    /// The kernel grants less than asked where `net.core.rmem_max` is below, unless we are root. It
+    /// counts twice the bytes asked for, to cover its own overhead.
+    fn ask_for_buffer(&self, bytes: usize) {
+        let granted = || self.socket.recv_buffer_size().unwrap_or(0) / 2;
+        if granted() >= bytes {
+            return;
+        }
+        let plain = self.socket.set_recv_buffer_size(bytes);
+        if granted() < bytes && sys::force_receive_buffer(self.socket.as_fd(), bytes).is_err() {
+            let why = plain
+                .err()
+                .map_or(String::new(), |error| format!(" ({error})"));
+            log::warning!(
+                "{self}: the kernel grants a receive buffer of {} bytes of the {bytes} asked for{why}; \
+                 to have it all, set sysctl net.core.rmem_max={bytes}",
+                granted()
+            );
+        } else {
+            log::info!("{self}: receive buffer of {} bytes", granted());
+        }
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.token = poll.reads(self.socket.as_raw_fd());
+    }
+
+    /// Whether there is something to receive.
+    pub fn is_ready(&self, poll: &PollSet) -> bool {
+        poll.is_ready(self.token)
+    }
+
+    /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
+    #[inline]
+    pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
+        let mut total = 0;
+        for _ in 0..BATCHES {
+            match batch.receive(self.socket.as_fd()) {
+                Ok(received) => {
+                    batch.datagrams().for_each(&mut *packet);
+                    total += received;
+                    // Less than a full batch: the queue was empty a moment ago.
+                    if received < BATCH {
+                        self.failing.set(false);
+                        return total;
+                    }
+                }
+                Err(error) => {
+                    // An interface that went away, or the like: the socket itself stays good.
+                    if self.failing.set(true) {
+                        log::warning!("{self}: {error}");
+                    }
+                    return total;
+                }
+            }
+        }
+        total
+    }
+
+    /// Datagrams that the kernel dropped since the last call.
+    pub fn take_drops(&mut self) -> u64 {
+        let Ok(drops) = sys::dropped_datagrams(self.socket.as_fd()) else {
+            return 0;
+        };
+        u64::from(drops.wrapping_sub(std::mem::replace(&mut self.drops, drops)))
+    }
+}
+
+impl fmt::Display for UdpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.socket.local_addr() {
+            Ok(address) => write!(f, "udp {}", show_address(&address)),
+            Err(_) => write!(f, "udp"),
+        }
+    }
+}
