@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Connections that wait to be accepted.
@@ -233,18 +233,20 @@ struct SocketFile {
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
-        use std::os::unix::fs::MetadataExt;
-        let inode = std::fs::symlink_metadata(path)?.ino();
         Ok(SocketFile {
             path: path.to_path_buf(),
-            inode,
+            inode: inode(path)?,
         })
     }
 }
 
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::symlink_metadata(path)?.ino())
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if SocketFile::of(&self.path).is_ok_and(|now| now.inode == self.inode) {
+        if inode(&self.path).is_ok_and(|now| now == self.inode) {
             // Best effort: the directory may be closed to us since we changed user.
             let _ = std::fs::remove_file(&self.path);
         }
