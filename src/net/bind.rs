@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Connections that wait to be accepted.
@@ -241,7 +241,8 @@ impl SocketFile {
 }
 
 fn inode(path: &Path) -> io::Result<u64> {
-    Ok(std::fs::symlink_metadata(path)?.ino())
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).map(|file| file.ino())
 }
 
 impl Drop for SocketFile {
@@ -270,5 +271,31 @@ pub fn show_address(address: &SockAddr) -> String {
         (Some(address), _) => address.to_string(),
         (_, Some(path)) => path.display().to_string(),
         _ => "?".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our socket file goes with us; one that has taken its place stays.
+    #[test]
+    fn socket_files() {
+        let path = std::env::temp_dir().join(format!("statsd-bind-{}", std::process::id()));
+        let listener = unix(&path, Some(0o600)).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(unix(&path, None).is_err(), "somebody listens there");
+        drop(listener);
+        assert!(!path.exists());
+
+        let listener = unix(&path, None).unwrap();
+        std::fs::rename(&path, path.with_extension("old")).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+        let stale = path.with_extension("old");
+        unix(&stale, None).expect("a stale file is no obstacle");
+        assert!(!stale.exists());
     }
 }
