@@ -156,6 +156,21 @@ pub fn udp_socket(address: impl Into<IpAddr>) -> UdpSocket {
     socket
 }
 
+/// A listener on loopback, for [`accept`].
+pub fn listener() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+}
+
+/// The next connection, within [`DEADLINE`]; reads from it have the same.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let (stream, _) = wait_until("a connection", || listener.accept().ok());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 /// Ends a connection with a reset, as a client that crashed with unread data does.
 pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)

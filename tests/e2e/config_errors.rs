@@ -30,7 +30,8 @@ fn refused(text: &str) -> String {
 #[test]
 fn syntax_errors_have_line_and_column() {
     for (text, line, column) in [
-        ("{\n  port: 8125,\n  address: 'x\n}", 3, 12),
+        // Not where the string begins, but where it should have ended.
+        ("{\n  port: 8125,\n  address: 'x\n}", 3, 14),
         ("{ port: 8125 address: 'x' }", 1, 14),
         ("{\n  backends: [ 'console' ;\n}", 2, 26),
         ("{ port: }", 1, 9),

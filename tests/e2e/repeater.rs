@@ -2,7 +2,7 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
-use crate::common::{DEADLINE, Dir, LOCAL, has_ipv6, skipped, udp_socket};
+use crate::common::{DEADLINE, Dir, LOCAL, accept, has_ipv6, listener, skipped, udp_socket};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
@@ -73,13 +73,12 @@ fn udp6() {
 #[test]
 fn tcp_adds_a_line_end() {
     let dir = Dir::new();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = listener();
     let port = listener.local_addr().unwrap().port();
     let target = (Ipv4Addr::LOCALHOST.into(), port);
     let mut daemon = Daemon::start(&dir, &config("tcp", &[target], "backends: ['repeater']"));
     daemon.send("a:1|c");
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = accept(&listener);
     expect(&mut stream, b"a:1|c\n");
     daemon.send("a:1|c\nb:2|ms");
     expect(&mut stream, b"a:1|c\nb:2|ms\n");
@@ -121,7 +120,7 @@ fn a_dead_udp_target_stops_nothing() {
 #[test]
 fn a_dead_tcp_target_stops_nothing() {
     let (dir, graphite) = (Dir::new(), Graphite::text());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = listener();
     let (_dead, port) = dead_tcp();
     let local = Ipv4Addr::LOCALHOST.into();
     let targets = [
@@ -132,8 +131,7 @@ fn a_dead_tcp_target_stops_nothing() {
     let more = more.replace("backends: [", "backends: ['repeater', ");
     let mut daemon = Daemon::start(&dir, &config("tcp", &targets, &more));
     daemon.send("a:1|c");
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = accept(&listener);
     expect(&mut stream, b"a:1|c\n");
     for _ in 0..49 {
         daemon.send("a:1|c");
@@ -147,7 +145,7 @@ fn a_dead_tcp_target_stops_nothing() {
 fn a_tcp_target_that_never_reads_stops_nothing() {
     let (dir, graphite) = (Dir::new(), Graphite::text());
     // Listening, so that the kernel accepts; nobody ever reads.
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = listener();
     let target = (
         Ipv4Addr::LOCALHOST.into(),
         listener.local_addr().unwrap().port(),
@@ -191,6 +189,7 @@ fn a_tcp_target_that_comes_late_gets_what_follows() {
         listener.accept().ok().map(|(stream, _)| stream)
     });
     stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     daemon.stop();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();

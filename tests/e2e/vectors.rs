@@ -4,10 +4,9 @@
 
 use crate::common::console::Console;
 use crate::common::daemon::Daemon;
-use crate::common::graphite::{Flush, Graphite, by_name};
+use crate::common::graphite::{Flush, Graphite};
 use crate::common::json::Json;
 use crate::common::{Dir, udp_socket};
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -125,28 +124,40 @@ fn check_reply(name: &str, console: &mut Console, command: &str, expected: &str)
 }
 
 /// Every recorded line is there with its value (`*` is any), and what else is there is our own.
+/// Where prefixes are empty, a name can be there twice.
 fn compare(name: &str, recorded: &Json, flush: &Flush) {
-    let mut found = by_name(flush);
-    let expected: BTreeMap<&str, &str> = recorded
+    let mut found: Vec<(&str, &str)> = flush
+        .iter()
+        .map(|point| (point.name.as_str(), point.value.as_str()))
+        .collect();
+    let expected: Vec<(&str, &str)> = recorded
         .items()
         .iter()
         .map(|line| line.text().unwrap().rsplit_once(' ').unwrap())
         .collect();
     for (key, value) in &expected {
-        let got = found.remove(*key);
-        let same = got.as_deref() == Some(value) || (*value == "*" && got.is_some());
-        assert!(same, "{name}: {key} must be {value} and is {got:?}");
+        let same = |(found_key, found_value): &(&str, &str)| {
+            found_key == key && (found_value == value || *value == "*")
+        };
+        let Some(at) = found.iter().position(same) else {
+            let values: Vec<_> = found.iter().filter(|(found, _)| found == key).collect();
+            panic!("{name}: {key} must be {value}, found {values:?}");
+        };
+        found.swap_remove(at);
     }
     let own: Vec<&str> = [".bad_lines_seen", ".processing_time", ".numStats"]
         .iter()
         .flat_map(|mark| {
             expected
-                .keys()
-                .filter_map(move |key| key.find(mark).map(|at| &key[..=at]))
+                .iter()
+                .filter_map(move |(key, _)| key.find(mark).map(|at| &key[..=at]))
         })
         .collect();
     assert!(!own.is_empty());
-    found.retain(|key, _| !own.iter().any(|namespace| key.starts_with(namespace)));
+    let recorded_name = |name: &str| expected.iter().any(|(key, _)| *key == name);
+    found.retain(|(key, _)| {
+        recorded_name(key) || !own.iter().any(|namespace| key.starts_with(namespace))
+    });
     assert!(found.is_empty(), "{name}: not in the recording: {found:#?}");
 }
 
