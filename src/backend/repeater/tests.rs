@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Environment, load::statsd_from_text};
 use crate::event_loop::{self, Flow, Role};
+use crate::process::notify::Notifier;
 use crate::process::signals::{SignalSet, Signals};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::io::Read;
@@ -77,7 +78,9 @@ fn run_ahead(
         until: Instant::now() + DEADLINE,
         longest: Duration::ZERO,
     };
-    event_loop::run(&mut role, &mut Signals::new().unwrap()).unwrap();
+    let signals = Signals::new().unwrap();
+    let mut upkeep = event_loop::Upkeep::new(signals, Notifier::default(), None);
+    event_loop::run(&mut role, &mut upkeep).unwrap();
     role.longest
 }
 
