@@ -15,6 +15,9 @@ const PACKETS: [&[u8]; 5] = [
     b"x:\xff\xfe|s",
 ];
 
+/// What a dead target is owed is waited for at the end, but not for long.
+const SOON: &str = "shutdownTimeout: 300";
+
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = [0; 65536];
     let (length, _) = socket
@@ -129,7 +132,7 @@ fn a_dead_tcp_target_stops_nothing() {
         (local, port),
         (local, listener.local_addr().unwrap().port()),
     ];
-    let more = format!("flushInterval: 100, {}", graphite.config());
+    let more = format!("flushInterval: 100, {SOON}, {}", graphite.config());
     let more = more.replace("backends: [", "backends: ['repeater', ");
     let mut daemon = Daemon::start(&dir, &config("tcp", &targets, &more));
     daemon.send("a:1|c");
@@ -153,7 +156,7 @@ fn a_tcp_target_that_never_reads_stops_nothing() {
         listener.local_addr().unwrap().port(),
     );
     let more = format!(
-        "flushInterval: 100, repeaterBufferBytes: 65536, {},
+        "flushInterval: 100, {SOON}, repeaterBufferBytes: 65536, {},
          servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}]",
         graphite.config()
     );
