@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// The gauge that the daemon sets itself at each flush does not age.
-    fn is_own_gauge(&self, id: u32) -> bool {
+    pub(super) fn is_own_gauge(&self, id: u32) -> bool {
         let rest = self
             .gauges
             .name(id)

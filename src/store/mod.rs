@@ -344,6 +344,26 @@ impl Store {
         }
     }
 
+    /// A gauge for the state file: name, present value, flushes since its update. `None` if the slot is
+    /// vacant, or of a gauge that the daemon sets itself.
+    pub fn gauge(&self, id: u32) -> Option<(&[u8], f64, u32)> {
+        match self.show(Kind::Gauge, id)? {
+            (name, Shown::Number(value)) if !self.is_own_gauge(id) => {
+                Some((name, value, self.gauges.get(id).idle))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a gauge from the state file.
+    pub fn restore_gauge(&mut self, name: &[u8], value: f64, idle: u32) {
+        self.apply(name, Value::Gauge(value));
+        // Not found by this name: refused, or of other settings and stored sanitized.
+        if let Some(id) = self.gauges.find(name) {
+            self.gauges.get_mut(id).idle = idle;
+        }
+    }
+
     /// Takes a bucket out at once, also of a flush that is being handed out. `false` if unknown. The
     /// daemon's own three counters start over instead.
     pub fn delete(&mut self, kind: Kind, name: &[u8]) -> bool {
