@@ -132,9 +132,7 @@ impl<L> Console<L> {
         self.acceptor.register(poll);
         for client in &mut self.clients {
             let fd = client.socket.as_raw_fd();
-            let wants_commands =
-                !client.ending && client.output.is_empty() && client.long.is_none();
-            client.token = if wants_commands {
+            client.token = if client.wants_input() {
                 poll.reads(fd)
             } else {
                 poll.writes(fd)
@@ -210,7 +208,7 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 
 impl<L> Client<L> {
     fn turn(&mut self, commands: &mut impl Commands<Long = L>, buffer: usize, now: Now) {
-        if !self.ending && self.output.is_empty() && self.long.is_none() {
+        if self.wants_input() {
             self.read(now);
         }
         let mut pieces = 0;
@@ -218,9 +216,18 @@ impl<L> Client<L> {
             pieces += 1;
         }
         self.write(now);
-        if self.ending && self.output.is_empty() && self.long.is_none() && !self.has_command() {
+        if self.ending && self.is_done() {
             self.open = false;
         }
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.ending && self.is_done()
+    }
+
+    /// All commands so far are answered, and the replies are out.
+    fn is_done(&self) -> bool {
+        self.output.is_empty() && self.long.is_none() && !self.has_command()
     }
 
     fn read(&mut self, now: Now) {

@@ -10,10 +10,11 @@
 //!
 //! | layer | modules | may import |
 //! |---|---|---|
-//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
+//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | [`startup`] and a role |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`startup`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
+//! | start | [`startup`] | all below |
+//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!

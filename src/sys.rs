@@ -135,6 +135,7 @@ pub fn send_datagrams(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result
     let count = datagrams.len().min(BATCH);
     // SAFETY: zeros are valid vectors and headers.
     let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
+    // SAFETY: as above.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
     for index in 0..count {
         vectors[index].iov_base = datagrams[index].as_ptr().cast_mut().cast();

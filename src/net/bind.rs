@@ -233,18 +233,21 @@ struct SocketFile {
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
-        use std::os::unix::fs::MetadataExt;
-        let inode = std::fs::symlink_metadata(path)?.ino();
         Ok(SocketFile {
             path: path.to_path_buf(),
-            inode,
+            inode: inode(path)?,
         })
     }
 }
 
+fn inode(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).map(|file| file.ino())
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if SocketFile::of(&self.path).is_ok_and(|now| now.inode == self.inode) {
+        if inode(&self.path).is_ok_and(|now| now == self.inode) {
             // Best effort: the directory may be closed to us since we changed user.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -268,5 +271,31 @@ pub fn show_address(address: &SockAddr) -> String {
         (Some(address), _) => address.to_string(),
         (_, Some(path)) => path.display().to_string(),
         _ => "?".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our socket file goes with us; one that has taken its place stays.
+    #[test]
+    fn socket_files() {
+        let path = std::env::temp_dir().join(format!("statsd-bind-{}", std::process::id()));
+        let listener = unix(&path, Some(0o600)).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(unix(&path, None).is_err(), "somebody listens there");
+        drop(listener);
+        assert!(!path.exists());
+
+        let listener = unix(&path, None).unwrap();
+        std::fs::rename(&path, path.with_extension("old")).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+        let stale = path.with_extension("old");
+        unix(&stale, None).expect("a stale file is no obstacle");
+        assert!(!stale.exists());
     }
 }
