@@ -5,7 +5,7 @@
 
 mod commands;
 mod flush;
-mod intake;
+pub mod intake;
 mod key_flush;
 mod reload;
 mod schedule;

@@ -1,0 +1,1 @@
+//! A real daemon under hostile input on all its sockets at once.
