@@ -83,7 +83,8 @@ pub fn main<P: Program>() -> ExitCode {
     let name = P::PROGRAM.name();
     let code = match cli::parse(P::PROGRAM, arguments.into_iter()) {
         Err(error) => {
-            complain(name, &error.to_string());
+            // It names the program itself, as getopts users are used to.
+            let _ = writeln!(io::stderr(), "{error}");
             cli::USAGE
         }
         Ok(Invocation::Help(text) | Invocation::Version(text)) => {

@@ -46,7 +46,7 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
 // --- datagrams ---
 
 /// Datagrams to receive at a time.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 32;
 
 /// The largest datagram that UDP can carry.
 const DATAGRAM: usize = 65_536;

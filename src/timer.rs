@@ -26,7 +26,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes a value that is not below zero.
+    /// Takes a value, which is finite.
     #[inline]
     pub fn push(&mut self, value: f64, count: f64) {
         if self.tail.len() == RUN {
@@ -183,8 +183,7 @@ fn bin_name(limit: f64) -> String {
 pub struct Work {
     events: f64,
     runs: Vec<Box<[f64]>>,
-    /// The least values not merged yet: their bits (which sort as the values do, none being below
-    /// zero), and run and place.
+    /// The least values not merged yet, each by its [`rank`], and run and place.
     heads: BinaryHeap<Reverse<(u64, u32, u32)>>,
     sorted: Vec<f64>,
     expected: usize,
@@ -230,7 +229,7 @@ impl Work {
             self.runs.push(tail.into_boxed_slice());
             let heads = self.runs.iter().enumerate();
             self.heads
-                .extend(heads.map(|(run, values)| Reverse((values[0].to_bits(), run as u32, 0))));
+                .extend(heads.map(|(run, values)| Reverse((rank(values[0]), run as u32, 0))));
         }
         self.marks.clear();
         for threshold in &summary.thresholds {
@@ -267,11 +266,11 @@ impl Work {
             let Some(mut head) = self.heads.peek_mut() else {
                 return;
             };
-            let Reverse((bits, run, at)) = *head;
-            self.sorted.push(f64::from_bits(bits));
+            let Reverse((_, run, at)) = *head;
             let values = &mut self.runs[run as usize];
+            self.sorted.push(values[at as usize]);
             match values.get(at as usize + 1) {
-                Some(next) => *head = Reverse((next.to_bits(), run, at + 1)),
+                Some(next) => *head = Reverse((rank(*next), run, at + 1)),
                 None => {
                     *values = Box::default();
                     std::collections::binary_heap::PeekMut::pop(head);
@@ -436,6 +435,16 @@ impl Work {
     }
 }
 
+/// A number that sorts as the value does.
+fn rank(value: f64) -> u64 {
+    let bits = value.to_bits();
+    if bits >> 63 == 0 {
+        bits | 1 << 63
+    } else {
+        !bits
+    }
+}
+
 /// How many of `n` values are on the threshold's side. A single value is always (SPEC 4).
 fn in_threshold(percent: f64, n: usize) -> usize {
     if n <= 1 {
@@ -548,7 +557,7 @@ mod tests {
             out.push((format!("sum_squares_{label}"), square));
         }
         for (low, high, label) in [
-            (0.0, 10.0, "10"),
+            (f64::NEG_INFINITY, 10.0, "10"),
             (10.0, 150.5, "150_5"),
             (150.5, f64::INFINITY, "inf"),
         ] {
@@ -581,7 +590,7 @@ mod tests {
                     state = state
                         .wrapping_mul(6364136223846793005)
                         .wrapping_add(1442695040888963407);
-                    (state >> 40) as f64 / 1000.0
+                    (state >> 40) as f64 / 1000.0 - 100.0
                 })
                 .collect();
             let expected = by_the_book(&values);
