@@ -30,5 +30,9 @@ check:
 system-test: build
 	tests/system/run.sh $(BIN)/statsd
 
+# Hostile input from new seeds, for SOAK_SECONDS each: the core, and a daemon.
+soak:
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(CARGO) test --locked --test fuzz -- --ignored --nocapture
+
 clean:
 	$(CARGO) clean
