@@ -1,1 +1,316 @@
-//! To be written.
+//! The admin console's server: connections, lines in, replies out. What the commands do is the role's.
+//!
+//! A command is a line, however it comes in (SPEC 9, point 10). A reply that can be long is made piece by
+//! piece as the client reads it ([`Commands::more`]), so that neither a listing of a million names nor
+//! a client that does not read costs memory or holds up the loop.
+
+use crate::config::{Limits, Network};
+use crate::event_loop::{Now, PollSet, Token};
+use crate::log;
+use crate::net::bind::Listener;
+use crate::net::stream::{Acceptor, is_passing};
+use socket2::Socket;
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+/// Bytes in a command line.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Bytes of a long reply made at a time.
+const PIECE: usize = 32 * 1024;
+
+/// What a role does with commands.
+pub trait Commands {
+    /// A reply that is made piece by piece.
+    type Long;
+
+    /// Carries out a command: its words, and whether the caller may change things.
+    fn run(
+        &mut self,
+        words: &[&str],
+        caller: Caller,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) -> Reply<Self::Long>;
+
+    /// Appends the next piece of a long reply, some [`PIECE`] bytes of it; `true` when it is complete.
+    fn more(&mut self, long: &mut Self::Long, out: &mut Vec<u8>) -> bool;
+}
+
+/// What became of a command.
+pub enum Reply<L> {
+    /// The reply is written.
+    Done,
+    /// There is more of it.
+    Long(L),
+    /// The reply is written, and the client wants to be rid of us.
+    Quit,
+}
+
+/// Who gives a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// From where; `None` on a unix socket.
+    pub address: Option<IpAddr>,
+    /// May delete, and say that the daemon is up or down.
+    pub may_change: bool,
+}
+
+impl Caller {
+    /// Says no to a caller who may not, and logs it (SPEC 9, point 14).
+    pub fn refuse(&self, command: &str, out: &mut Vec<u8>) {
+        let from = self
+            .address
+            .map_or("?".to_string(), |address| address.to_string());
+        log::warning!("admin: refused \"{command}\" from {from}, which is not in mgmt_allow");
+        out.extend_from_slice(
+            b"ERROR: not allowed from here; use loopback, or add this address to mgmt_allow\n",
+        );
+    }
+}
+
+/// See the module.
+pub struct Console<L> {
+    acceptor: Acceptor,
+    clients: Vec<Client<L>>,
+    limits: Limits,
+    allow: Vec<Network>,
+    full: log::Latch,
+    refused: u64,
+}
+
+struct Client<L> {
+    socket: Socket,
+    token: Token,
+    caller: Caller,
+    input: Vec<u8>,
+    output: VecDeque<u8>,
+    long: Option<L>,
+    heard: Instant,
+    /// No more commands: the client has closed its side, or said so.
+    ending: bool,
+    open: bool,
+}
+
+impl<L> Console<L> {
+    /// A console without clients.
+    pub fn new(listener: Listener, limits: &Limits, allow: &[Network]) -> Console<L> {
+        Console {
+            acceptor: Acceptor::new(listener),
+            clients: Vec::new(),
+            limits: limits.clone(),
+            allow: allow.to_vec(),
+            full: log::Latch::new(),
+            refused: 0,
+        }
+    }
+
+    /// For the ready line: `admin 127.0.0.1:8126`.
+    pub fn name(&self) -> String {
+        self.acceptor.listener().to_string()
+    }
+
+    /// Takes new settings.
+    pub fn configure(&mut self, limits: &Limits, allow: &[Network]) {
+        self.limits = limits.clone();
+        self.allow = allow.to_vec();
+        for client in &mut self.clients {
+            client.caller = caller(&client.socket, allow);
+        }
+    }
+
+    /// Connections refused because there were too many, since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.acceptor.register(poll);
+        for client in &mut self.clients {
+            let fd = client.socket.as_raw_fd();
+            let wants_commands =
+                !client.ending && client.output.is_empty() && client.long.is_none();
+            client.token = if wants_commands {
+                poll.reads(fd)
+            } else {
+                poll.writes(fd)
+            };
+            if !self.limits.mgmt_idle_timeout.is_zero() {
+                poll.wake_at(client.heard + self.limits.mgmt_idle_timeout);
+            }
+        }
+    }
+
+    /// Accepts clients, and serves those that have something for us or wait for something.
+    pub fn turn(&mut self, commands: &mut impl Commands<Long = L>, poll: &PollSet, now: Now) {
+        if self.acceptor.is_ready(poll) {
+            self.accept(now);
+        }
+        for client in &mut self.clients {
+            if poll.is_ready(client.token) {
+                client.turn(commands, self.limits.mgmt_buffer_bytes, now);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Now) {
+        while let Some(socket) = self.acceptor.accept(now.mono) {
+            let limit = self.limits.max_mgmt_clients;
+            let full = self.clients.len() >= limit;
+            if self.full.set(full) {
+                if full {
+                    log::warning!("admin: {limit} clients, refusing more (maxMgmtClients)");
+                } else {
+                    log::notice!("admin: below {limit} clients again");
+                }
+            }
+            if full {
+                self.refused += 1;
+                continue;
+            }
+            self.clients.push(Client {
+                caller: caller(&socket, &self.allow),
+                socket,
+                token: Token::default(),
+                input: Vec::new(),
+                output: VecDeque::new(),
+                long: None,
+                heard: now.mono,
+                ending: false,
+                open: true,
+            });
+        }
+    }
+
+    /// Drops connections that were closed in this turn or have been silent too long.
+    pub fn reap(&mut self, now: Now) {
+        let idle = self.limits.mgmt_idle_timeout;
+        self.clients.retain(|client| {
+            client.open
+                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+        });
+    }
+}
+
+fn caller(socket: &Socket, allow: &[Network]) -> Caller {
+    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+    let address = peer.map(|peer| peer.ip().to_canonical());
+    let may_change = address.is_none_or(|address| {
+        address.is_loopback() || allow.iter().any(|network| network.contains(address))
+    });
+    Caller {
+        address,
+        may_change,
+    }
+}
+
+impl<L> Client<L> {
+    fn turn(&mut self, commands: &mut impl Commands<Long = L>, buffer: usize, now: Now) {
+        if !self.ending && self.output.is_empty() && self.long.is_none() {
+            self.read(now);
+        }
+        let mut pieces = 0;
+        while self.open && self.output.len() < buffer && pieces < 4 && self.answer(commands, now) {
+            pieces += 1;
+        }
+        self.write(now);
+        if self.ending && self.output.is_empty() && self.long.is_none() && !self.has_command() {
+            self.open = false;
+        }
+    }
+
+    fn read(&mut self, now: Now) {
+        let mut bytes = [0; 4096];
+        match self.socket.read(&mut bytes) {
+            Ok(0) => {
+                self.ending = true;
+                // What came without a line end is a command too, as it is to the original.
+                if !self.input.is_empty() {
+                    self.input.push(b'\n');
+                }
+            }
+            Ok(length) => {
+                self.heard = now.mono;
+                self.input.extend_from_slice(&bytes[..length]);
+                if self.input.len() > MAX_LINE && !self.has_command() {
+                    log::warning!(
+                        "admin: closed a connection that sent {MAX_LINE} bytes without a line end"
+                    );
+                    self.open = false;
+                }
+            }
+            Err(error) if is_passing(&error) => {}
+            // A reset ends this connection and nothing else.
+            Err(_) => self.open = false,
+        }
+    }
+
+    fn has_command(&self) -> bool {
+        self.input.contains(&b'\n')
+    }
+
+    /// Makes some of a reply; `false` when there is nothing to reply to.
+    fn answer(&mut self, commands: &mut impl Commands<Long = L>, now: Now) -> bool {
+        let mut out = Vec::new();
+        if let Some(long) = &mut self.long {
+            if commands.more(long, &mut out) {
+                self.long = None;
+            }
+        } else {
+            let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
+                return false;
+            };
+            let line: Vec<u8> = self.input.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let words: Vec<&str> = line.trim().split(' ').collect();
+            match commands.run(&words, self.caller, &mut out, now) {
+                Reply::Done => {}
+                Reply::Long(long) => self.long = Some(long),
+                Reply::Quit => {
+                    self.ending = true;
+                    self.input.clear();
+                }
+            }
+        }
+        self.output.extend(out);
+        true
+    }
+
+    fn write(&mut self, now: Now) {
+        while !self.output.is_empty() {
+            match self.socket.write(self.output.as_slices().0) {
+                Ok(written) => {
+                    self.heard = now.mono;
+                    self.output.drain(..written);
+                }
+                Err(error) if is_passing(&error) => return,
+                Err(_) => {
+                    self.open = false;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a long reply has enough for now.
+pub fn is_piece(out: &[u8]) -> bool {
+    out.len() >= PIECE
+}
+
+/// Appends a string as JSON.
+pub fn write_json_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for c in String::from_utf8_lossy(text).chars() {
+        match c {
+            '"' | '\\' => out.extend([b'\\', c as u8]),
+            c if c < ' ' || c == '\x7f' => out.extend(format!("\\u{:04x}", c as u32).bytes()),
+            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+        }
+    }
+    out.push(b'"');
+}

@@ -5,8 +5,10 @@
 //! the flush nor the console. The set of descriptors is built anew each turn, which is O(n) and fine
 //! for a few thousand.
 
+use crate::process::child;
+use crate::process::notify::Notifier;
 use crate::process::signals::{SignalSet, Signals};
-use crate::sys;
+use crate::{log, stdout, sys};
 use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -123,22 +125,93 @@ pub trait Role {
 }
 
 /// Runs a role until it is done.
-pub fn run(role: &mut impl Role, signals: &mut Signals) -> io::Result<()> {
+pub fn run(role: &mut impl Role, upkeep: &mut Upkeep) -> io::Result<()> {
     let mut poll = PollSet::default();
     loop {
         poll.clear();
-        let signalled = poll.reads(signals.fd());
+        upkeep.register(&mut poll);
         role.register(&mut poll);
         poll.wait()?;
         let now = Now::read();
-        if poll.is_ready(signalled) {
-            role.signals(signals.take(), now);
-        }
+        upkeep.turn(role, &poll, now);
         role.console(&poll, now);
         role.data(&poll, now);
-        if role.deadlines(&poll, now) == Flow::Done {
+        let flow = role.deadlines(&poll, now);
+        role.reap(now);
+        if flow == Flow::Done {
+            log::flush(now.mono);
             return Ok(());
         }
-        role.reap(now);
+    }
+}
+
+/// What every program on the loop has to see to: signals, its log, its children, and the service
+/// manager's watchdog.
+pub struct Upkeep {
+    signals: Signals,
+    signalled: Token,
+    notifier: Notifier,
+    watchdog: Option<Watchdog>,
+}
+
+struct Watchdog {
+    every: Duration,
+    next: Instant,
+}
+
+impl Upkeep {
+    /// `watchdog` is how long the service manager waits for a sign of life.
+    pub fn new(signals: Signals, notifier: Notifier, watchdog: Option<Duration>) -> Upkeep {
+        let every = watchdog.map(|limit| limit / 2);
+        let watchdog = every.map(|every| Watchdog {
+            every,
+            next: Instant::now() + every,
+        });
+        Upkeep {
+            signals,
+            signalled: Token::default(),
+            notifier,
+            watchdog,
+        }
+    }
+
+    /// Tells the service manager that the program is up.
+    pub fn ready(&self, status: &str) {
+        if let Err(error) = self.notifier.ready(status) {
+            log::warning!("cannot tell the service manager that we are up: {error}");
+        }
+    }
+
+    fn register(&mut self, poll: &mut PollSet) {
+        self.signalled = poll.reads(self.signals.fd());
+        for waiting in [stdout::wants_write(), log::wants_write()]
+            .into_iter()
+            .flatten()
+        {
+            poll.writes(waiting);
+        }
+        if let Some(watchdog) = &self.watchdog {
+            poll.wake_at(watchdog.next);
+        }
+    }
+
+    fn turn(&mut self, role: &mut impl Role, poll: &PollSet, now: Now) {
+        log::flush(now.mono);
+        if poll.is_ready(self.signalled) {
+            let signals = self.signals.take();
+            if signals.child {
+                child::reap();
+            }
+            role.signals(signals, now);
+        }
+        if let Some(watchdog) = self
+            .watchdog
+            .as_mut()
+            .filter(|watchdog| now.mono >= watchdog.next)
+        {
+            watchdog.next = now.mono + watchdog.every;
+            // One that is not heard is the service manager's to act on.
+            let _ = self.notifier.watchdog();
+        }
     }
 }

@@ -13,7 +13,7 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
+//! | plumbing | [`startup`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!
@@ -35,6 +35,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod ring;
 pub mod snapshot;
+pub mod startup;
 pub mod statsd;
 pub mod stdout;
 pub mod store;

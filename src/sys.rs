@@ -362,6 +362,12 @@ pub struct LocalTime {
     pub minute: u32,
     /// 0 to 60.
     pub second: u32,
+    /// As counted from the birth of Christ.
+    pub year: i64,
+    /// 0 is Sunday.
+    pub weekday: usize,
+    /// Seconds east of UTC.
+    pub offset: i64,
 }
 
 /// Seconds since 1970 in the local time zone.
@@ -379,6 +385,9 @@ pub fn local_time(seconds: i64) -> LocalTime {
         hour: number(tm.tm_hour),
         minute: number(tm.tm_min),
         second: number(tm.tm_sec),
+        year: i64::from(tm.tm_year) + 1900,
+        weekday: usize::try_from(tm.tm_wday).unwrap_or(0).min(6),
+        offset: i64::from(tm.tm_gmtoff),
     }
 }
 

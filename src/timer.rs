@@ -47,13 +47,12 @@ impl Samples {
         self.tail.is_empty()
     }
 
-    /// The values, in no order of use to anyone.
-    pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
-        self.runs
-            .iter()
-            .flat_map(|run| run.iter())
-            .chain(&self.tail)
-            .copied()
+    /// Some of the values, from the given one on; none at the end. They are in no order of use.
+    pub fn some_from(&self, from: usize) -> &[f64] {
+        match self.runs.get(from / RUN) {
+            Some(run) => &run[from % RUN..],
+            None => self.tail.get(from - self.runs.len() * RUN..).unwrap_or(&[]),
+        }
     }
 
     #[cold]

@@ -3,7 +3,7 @@
 //! Field docs name the key of the file and only what its entry in [`super::keys`] does not say.
 //! Times are [`Duration`]s here, milliseconds in the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::network::Network;
@@ -325,5 +325,35 @@ impl Default for Limits {
             max_line_bytes: 8192,
             mgmt_buffer_bytes: 1 << 20,
         }
+    }
+}
+
+impl Config {
+    /// Takes relative paths as seen from `directory`: a daemon changes its own.
+    pub fn relative_to(&mut self, directory: &Path) {
+        relative_to(directory, &mut self.state_file);
+        if let Some(key_flush) = &mut self.key_flush {
+            relative_to(directory, &mut key_flush.log);
+        }
+        servers_relative_to(directory, &mut self.servers);
+    }
+}
+
+impl ProxyConfig {
+    /// Takes relative paths as seen from `directory`: a daemon changes its own.
+    pub fn relative_to(&mut self, directory: &Path) {
+        servers_relative_to(directory, &mut self.servers);
+    }
+}
+
+fn servers_relative_to(directory: &Path, servers: &mut [ServerConfig]) {
+    for server in servers {
+        relative_to(directory, &mut server.socket);
+    }
+}
+
+fn relative_to(directory: &Path, path: &mut Option<PathBuf>) {
+    if let Some(path) = path {
+        *path = directory.join(&*path);
     }
 }

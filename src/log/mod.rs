@@ -30,6 +30,29 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// A local time as JavaScript's `Date` prints it: `Sat Nov 22 2026 09:31:05 GMT+0000`.
+pub fn date(seconds: u64) -> String {
+    let t = sys::local_time(i64::try_from(seconds).unwrap_or(0));
+    let (sign, offset) = (
+        if t.offset < 0 { '-' } else { '+' },
+        t.offset.unsigned_abs() / 60,
+    );
+    format!(
+        "{} {} {:02} {} {:02}:{:02}:{:02} GMT{sign}{:02}{:02}",
+        DAYS[t.weekday],
+        MONTHS[t.month],
+        t.day,
+        t.year,
+        t.hour,
+        t.minute,
+        t.second,
+        offset / 60,
+        offset % 60
+    )
+}
+
 static LOGGER: Mutex<Logger> = Mutex::new(Logger {
     target: Target::Stderr,
     level: Severity::Info,
@@ -172,7 +195,7 @@ pub fn record(severity: Option<Severity>, message: fmt::Arguments<'_>) {
 pub fn flush(now: Instant) {
     stdout::flush();
     if let Some(lost) = stdout::take_lost() {
-        warning!("{lost} messages to standard output were lost, as it did not take them");
+        warning!("standard output did not take messages for a while; lost: {lost}");
     }
     if let Target::Syslog(syslog) = &mut logger().target {
         syslog.flush(now);

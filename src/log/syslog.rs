@@ -70,7 +70,7 @@ impl Syslog {
         }
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
-            let text = format!("{lost} log lines were lost while syslogd did not take them");
+            let text = format!("syslogd did not take log lines for a while; lost: {lost}");
             self.send_or_keep(self.line(Severity::Warning, &text), now);
         }
     }
@@ -257,7 +257,7 @@ mod tests {
             assert_eq!(text(&receive(&server)), n.to_string());
         }
         client.log(Severity::Info, "back", now);
-        assert!(text(&receive(&server)).starts_with("5 log lines were lost"));
+        assert!(text(&receive(&server)).ends_with("; lost: 5"));
         assert_eq!(text(&receive(&server)), "back");
     }
 
@@ -286,7 +286,7 @@ mod tests {
         assert!(client.wants_write().is_some());
         assert_eq!(client.waiting.len(), LIMIT);
         let mut line = String::new();
-        while !text(&line).starts_with("1 log lines were lost") {
+        while !text(&line).ends_with("; lost: 1") {
             line = receive(&server);
             client.flush(now);
         }

@@ -107,10 +107,17 @@ impl Inputs {
         self.streams.iter().map(stream::StreamServer::len).sum()
     }
 
-    /// Connections refused and lines cut off because of limits, since the start.
-    pub fn refused(&self) -> (u64, u64) {
-        let refused = self.streams.iter().map(stream::StreamServer::refused);
-        refused.fold((0, 0), |(clients, lines), (c, l)| (clients + c, lines + l))
+    /// Connections refused because there were too many, since the start.
+    pub fn refused(&self) -> u64 {
+        self.streams.iter().map(stream::StreamServer::refused).sum()
+    }
+
+    /// Lines too long to be handed on, since the last call.
+    pub fn take_long_lines(&mut self) -> u64 {
+        self.streams
+            .iter_mut()
+            .map(stream::StreamServer::take_long_lines)
+            .sum()
     }
 
     /// Drops connections that were closed in this turn or have been silent too long.

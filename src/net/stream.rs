@@ -52,12 +52,18 @@ pub struct StreamServer {
 struct Client {
     socket: Socket,
     token: Token,
+    lines: Lines,
+    heard: Instant,
+    open: bool,
+}
+
+/// Makes whole lines of what comes in any cut.
+#[derive(Default)]
+pub struct Lines {
     /// The beginning of a line whose end has not come.
     pending: Vec<u8>,
     /// The line was over the limit: pass over the rest of it.
     skipping: bool,
-    heard: Instant,
-    open: bool,
 }
 
 impl StreamServer {
@@ -94,9 +100,14 @@ impl StreamServer {
         self.clients.is_empty()
     }
 
-    /// Connections refused and lines passed over because of limits, since the start.
-    pub fn refused(&self) -> (u64, u64) {
-        (self.refused, self.long_lines)
+    /// Connections refused because there were too many, since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Lines passed over because they were too long, since the last call.
+    pub fn take_long_lines(&mut self) -> u64 {
+        std::mem::take(&mut self.long_lines)
     }
 
     /// Says what to wait for.
@@ -154,8 +165,7 @@ impl StreamServer {
             self.clients.push(Client {
                 socket,
                 token: Token::default(),
-                pending: Vec::new(),
-                skipping: false,
+                lines: Lines::default(),
                 heard: now.mono,
                 open: true,
             });
@@ -170,7 +180,8 @@ impl StreamServer {
             Ok(0) => client.open = false,
             Ok(length) => {
                 client.heard = now;
-                self.long_lines += client.take(&self.buffer[..length], self.limits.line, packet);
+                let bytes = &self.buffer[..length];
+                self.long_lines += client.lines.take(bytes, self.limits.line, packet);
                 return length;
             }
             Err(error) if is_passing(&error) => {}
@@ -204,9 +215,9 @@ impl StreamServer {
     }
 }
 
-impl Client {
+impl Lines {
     /// Takes bytes as they came and hands on whole lines; how many were too long.
-    fn take(&mut self, mut bytes: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+    pub fn take(&mut self, mut bytes: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
         if self.skipping {
             let Some(end) = memchr(b'\n', bytes) else {
                 return 0;
@@ -330,18 +341,10 @@ mod tests {
     use super::*;
 
     fn packets(chunks: &[&str], limit: usize) -> (Vec<String>, u64) {
-        let (socket, _) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        let mut client = Client {
-            socket,
-            token: Token::default(),
-            pending: Vec::new(),
-            skipping: false,
-            heard: Instant::now(),
-            open: true,
-        };
+        let mut lines = Lines::default();
         let (mut out, mut long) = (Vec::new(), 0);
         for chunk in chunks {
-            long += client.take(chunk.as_bytes(), limit, &mut |packet: &[u8]| {
+            long += lines.take(chunk.as_bytes(), limit, &mut |packet: &[u8]| {
                 out.push(String::from_utf8_lossy(packet).into_owned());
             });
         }

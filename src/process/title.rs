@@ -18,7 +18,7 @@ struct Area {
     arguments: Vec<OsString>,
 }
 
-/// Finds the memory and remembers the arguments. Without it [`set`] changes the short name alone.
+/// Finds the memory and remembers the arguments. Without it [`set`] does nothing.
 pub fn prepare() {
     let arguments = std::env::args_os().skip(1).collect();
     let area = sys::ArgumentArea::find().map(|memory| Area { memory, arguments });
@@ -46,7 +46,9 @@ pub fn set(title: &Title, program: &str) {
         return;
     }
     memory.write(&text);
-    if let Ok(name) = CString::new(text) {
+    // The short name is what `pgrep` and init scripts look for: it stays the program's own, unless
+    // the administrator wants another.
+    if let (Title::Text(_), Ok(name)) = (title, CString::new(text)) {
         sys::set_short_name(&name);
     }
 }

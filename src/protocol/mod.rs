@@ -138,20 +138,70 @@ fn sample_count(rate: &[u8]) -> Option<f64> {
     (count.is_finite() && count > 0.0).then_some(count)
 }
 
+/// A line with its tags taken out, wherever they stood.
+struct Parts<'a> {
+    /// What is in front of the tags.
+    head: &'a [u8],
+    /// From `|#` up to the next bar.
+    tags: &'a [u8],
+    /// What follows them: it can still hold the sample rate.
+    tail: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(line: &'a [u8]) -> Parts<'a> {
+        let Some(at) = memmem::find(line, b"|#") else {
+            return Parts {
+                head: line,
+                tags: b"",
+                tail: b"",
+            };
+        };
+        let behind = &line[at + 2..];
+        let (tags, tail) = behind.split_at(memchr(b'|', behind).unwrap_or(behind.len()));
+        Parts {
+            head: &line[..at],
+            tags,
+            tail,
+        }
+    }
+
+    /// The name with its tags behind it, and what follows its colon (nothing without one).
+    fn name<'n>(&self, with_tags: &'n mut Vec<u8>) -> (&'n [u8], Option<&'a [u8]>)
+    where
+        'a: 'n,
+    {
+        let colon = memchr(b':', self.head);
+        let name = &self.head[..colon.unwrap_or(self.head.len())];
+        let rest = colon.map(|colon| &self.head[colon + 1..]);
+        if self.tags.is_empty() {
+            return (name, rest);
+        }
+        with_tags.clear();
+        with_tags.extend_from_slice(name);
+        name::append_tags(with_tags, self.tags);
+        (with_tags, rest)
+    }
+}
+
+/// The name of the bucket that a line is for, good or bad, as it is stored.
+pub fn bucket(line: &[u8], sanitize: bool, out: &mut Vec<u8>) {
+    let mut with_tags = Vec::new();
+    let (name, _) = Parts::of(line).name(&mut with_tags);
+    out.clear();
+    if sanitize {
+        name::append_sanitized(name, out);
+    } else {
+        out.extend_from_slice(name);
+    }
+}
+
 /// The whole grammar.
 #[cold]
 fn full_line<S: Sink>(line: &[u8], scratch: &mut Scratch, sink: &mut S) {
-    // Tags are the line's, wherever they stand: `|#` up to the next bar. What follows them can
-    // still hold the sample rate.
-    let (head, tags, tail) = match memmem::find(line, b"|#") {
-        Some(at) => {
-            let behind = &line[at + 2..];
-            let end = memchr(b'|', behind).unwrap_or(behind.len());
-            (&line[..at], &behind[..end], &behind[end..])
-        }
-        None => (line, &line[..0], &line[..0]),
-    };
-    let Some(colon) = memchr(b':', head) else {
+    let parts = Parts::of(line);
+    let (name, values) = parts.name(&mut scratch.name);
+    let Some(mut rest) = values else {
         // The original takes such a line for the value "1" without a type.
         return sink.bad_line(BadLine {
             value: b"1",
@@ -159,19 +209,10 @@ fn full_line<S: Sink>(line: &[u8], scratch: &mut Scratch, sink: &mut S) {
             line,
         });
     };
-    let name = if tags.is_empty() {
-        &head[..colon]
-    } else {
-        scratch.name.clear();
-        scratch.name.extend_from_slice(&head[..colon]);
-        name::append_tags(&mut scratch.name, tags);
-        &scratch.name
-    };
+    let tail = parts.tail;
     let rate_behind_tags = tail
         .split(|b| *b == b'|')
         .find_map(|field| field.strip_prefix(b"@"));
-
-    let mut rest = &head[colon + 1..];
     loop {
         let (group, next) = Group::split(rest);
         let kind = group.check(rate_behind_tags);

@@ -1,1 +1,479 @@
-//! To be written.
+//! The aggregator: metrics in, flushes out.
+//!
+//! The way of a packet: [`crate::net::Inputs`] → [`intake`] (lines, values) → [`crate::store`] → at the
+//! deadline ([`schedule`]) [`flush`] hands out the old bank to the backends in slices.
+
+mod commands;
+mod flush;
+mod intake;
+mod key_flush;
+mod reload;
+mod schedule;
+
+use crate::admin::Console;
+use crate::backend::{self, Backend};
+use crate::cli;
+use crate::config::{self, Common, Config, ConfigError, Loaded};
+use crate::event_loop::{Flow, Now, PollSet, Role};
+use crate::log;
+use crate::net::bind::{self, Options};
+use crate::net::{Inputs, stream};
+use crate::process::notify::Notifier;
+use crate::process::signals::SignalSet;
+use crate::process::{Failure, harden};
+use crate::startup::{Program, Surroundings};
+use crate::store::{Plan, Policy};
+use crate::{sys, timer};
+use flush::Flusher;
+use intake::Intake;
+use reload::Watch;
+use schedule::Schedule;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The part of `shutdownTimeout` that reading what the kernel has queued may take.
+const LAST_READ: f64 = 0.25;
+
+/// The aggregator on its loop.
+pub struct Daemon {
+    console: Console<commands::Long>,
+    inputs: Inputs,
+    core: Core,
+    schedule: Schedule,
+    config_file: Option<PathBuf>,
+    directory: PathBuf,
+    watch: Option<Watch>,
+    verbose: bool,
+    notifier: Notifier,
+    ending: Option<Ending>,
+}
+
+/// What the console sees of the daemon: all but its sockets.
+pub struct Core {
+    config: Config,
+    intake: Intake,
+    flusher: Flusher,
+    summary: Rc<timer::Summary>,
+    backends: Vec<Box<dyn Backend>>,
+    /// `health`.
+    healthy: bool,
+    /// Seconds since the epoch.
+    started: u64,
+    /// Since the start.
+    udp_drops: u64,
+    missed_flushes: u64,
+    clients: Clients,
+}
+
+/// Figures of the connections, for `stats` and Graphite.
+#[derive(Clone, Copy, Default)]
+struct Clients {
+    open: usize,
+    refused: u64,
+}
+
+/// The end has begun.
+#[derive(Clone, Copy)]
+struct Ending {
+    /// When to give up.
+    until: Instant,
+    /// The last flush has begun.
+    last_flush: bool,
+}
+
+impl Program for Daemon {
+    type Config = Config;
+
+    const PROGRAM: cli::Program = cli::Program::Statsd;
+
+    fn load(path: Option<&Path>, directory: &Path) -> Result<Loaded<Config>, ConfigError> {
+        let mut loaded = config::load_statsd(path)?;
+        loaded.config.relative_to(directory);
+        Ok(loaded)
+    }
+
+    fn common(config: &mut Config) -> &mut Common {
+        &mut config.common
+    }
+
+    fn start(config: Config, mut surroundings: Surroundings) -> Result<Daemon, Failure> {
+        sys::map_large_blocks();
+        let now = Now::read();
+        let limits = &config.limits;
+        harden::raise_open_files((limits.max_tcp_clients + limits.max_mgmt_clients + 64) as u64);
+        let failure = |error: bind::BindError| Failure(error.to_string());
+        let sockets = &mut surroundings.sockets;
+        let mut inputs =
+            Inputs::bind(&config.servers, Options::default(), sockets).map_err(failure)?;
+        inputs.set_limits(stream_limits(&config));
+        let console = bind::console(&config.mgmt, Options::default(), sockets).map_err(failure)?;
+        if !surroundings.sockets.is_empty() {
+            let count = surroundings.sockets.len();
+            log::warning!(
+                "{count} sockets of the service manager fit none of our servers; closed them"
+            );
+        }
+        let watch = surroundings
+            .config
+            .as_deref()
+            .map(|path| Watch::new(path, now));
+        Ok(Daemon {
+            console: Console::new(console, limits, &config.mgmt.allow),
+            inputs,
+            schedule: Schedule::new(config.flush_interval, config.flush_align, now),
+            core: Core::new(config, now),
+            config_file: surroundings.config,
+            directory: surroundings.directory,
+            watch,
+            verbose: surroundings.verbose,
+            notifier: surroundings.notifier,
+            ending: None,
+        })
+    }
+
+    fn listens_on(&self) -> Vec<String> {
+        let mut names = self.inputs.names().to_vec();
+        names.push(self.console.name());
+        names
+    }
+}
+
+impl Role for Daemon {
+    fn register(&mut self, poll: &mut PollSet) {
+        self.console.register(poll);
+        self.core
+            .backends
+            .iter_mut()
+            .for_each(|backend| backend.register(poll));
+        if self.core.flusher.is_ready(&self.core.backends) {
+            poll.wake_at(Instant::now());
+        }
+        if let Some(ending) = &self.ending {
+            return poll.wake_at(ending.until);
+        }
+        self.inputs.register(poll);
+        poll.wake_at(self.schedule.next());
+        if let Some(key_flush) = &self.core.intake.key_flush {
+            poll.wake_at(key_flush.next());
+        }
+        if let Some(watch) = self.watch.as_ref().filter(|_| self.watches()) {
+            poll.wake_at(watch.next());
+        }
+    }
+
+    fn signals(&mut self, signals: SignalSet, now: Now) {
+        if signals.reload {
+            self.reload(now);
+        }
+        if signals.terminate && self.ending.is_none() {
+            self.begin_end(now);
+        }
+    }
+
+    fn console(&mut self, poll: &PollSet, now: Now) {
+        self.core.clients = self.clients();
+        self.console.turn(&mut self.core, poll, now);
+    }
+
+    fn data(&mut self, poll: &PollSet, now: Now) {
+        if self.ending.is_none() {
+            self.core.intake.set_now(now);
+            let core = &mut self.core;
+            self.inputs
+                .receive(poll, now, &mut |packet| core.packet(packet));
+            core.intake.count_long_lines(self.inputs.take_long_lines());
+        }
+    }
+
+    fn deadlines(&mut self, poll: &PollSet, now: Now) -> Flow {
+        if self.ending.is_none() && self.schedule.is_due(now) {
+            self.flush(now);
+        }
+        if self.core.flusher.is_ready(&self.core.backends) {
+            self.core.clients = self.clients();
+            self.core.slice(now);
+        }
+        self.core
+            .backends
+            .iter_mut()
+            .for_each(|backend| backend.turn(poll, now));
+        self.core.intake.report(now);
+        if let Some(key_flush) = &mut self.core.intake.key_flush {
+            key_flush.turn(now);
+        }
+        let watches = self.watches();
+        if watches && self.watch.as_mut().is_some_and(|watch| watch.turn(now)) {
+            self.reload(now);
+        }
+        self.end(now)
+    }
+
+    fn reap(&mut self, now: Now) {
+        self.console.reap(now);
+        self.inputs.reap(now);
+    }
+}
+
+impl Daemon {
+    fn watches(&self) -> bool {
+        self.core.config.common.automatic_config_reload && self.ending.is_none()
+    }
+
+    fn clients(&self) -> Clients {
+        let refused = self.inputs.refused() + self.console.refused();
+        Clients {
+            open: self.inputs.clients(),
+            refused,
+        }
+    }
+
+    /// The deadline of a flush. If the previous one is still being handed out, it is told to be
+    /// quick, and what was received stays for the next.
+    fn flush(&mut self, now: Now) {
+        self.core.missed_flushes = self.schedule.missed();
+        if self.core.flusher.is_running() {
+            self.core.flusher.hurry();
+            self.core.missed_flushes += 1;
+            return;
+        }
+        let drops = self.inputs.take_drops();
+        self.core.begin_flush(drops, now);
+    }
+
+    /// Reads the config file again. A broken one changes nothing.
+    fn reload(&mut self, now: Now) {
+        let Some(path) = self.config_file.clone() else {
+            return log::notice!("nothing to reload: started without a config file");
+        };
+        // A service manager that does not listen is no reason not to.
+        let _ = self.notifier.reloading();
+        if let Some(watch) = &mut self.watch {
+            watch.reading();
+        }
+        match Daemon::load(Some(&path), &self.directory) {
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    log::error!("{line}");
+                }
+                log::error!("the config is not reloaded; the one in use stays");
+            }
+            Ok(loaded) => {
+                loaded
+                    .warnings
+                    .iter()
+                    .for_each(|warning| log::warning!("{warning}"));
+                let mut config = loaded.config;
+                config.common.debug |= self.verbose;
+                let restart = config::needs_restart(&self.core.config, &config);
+                if !restart.is_empty() {
+                    log::warning!("restart the daemon for changes of {}", restart.join(", "));
+                }
+                self.configure(config, now);
+                log::notice!("reloaded {}", path.display());
+            }
+        }
+        let _ = self.notifier.ready("reloaded");
+    }
+
+    fn configure(&mut self, config: Config, now: Now) {
+        log::set_debug(config.common.debug);
+        self.inputs.set_limits(stream_limits(&config));
+        self.console.configure(&config.limits, &config.mgmt.allow);
+        self.schedule
+            .configure(config.flush_interval, config.flush_align, now);
+        self.core.configure(config, now);
+    }
+
+    /// SIGTERM: no more clients, what the kernel has queued already, the last flush.
+    fn begin_end(&mut self, now: Now) {
+        log::info!("stopping");
+        let _ = self.notifier.stopping();
+        self.core.healthy = false;
+        let timeout = self.core.config.shutdown_timeout;
+        let core = &mut self.core;
+        core.intake.set_now(now);
+        self.inputs
+            .drain(timeout.mul_f64(LAST_READ), &mut |packet| {
+                core.packet(packet)
+            });
+        self.core.udp_drops += self.inputs.take_drops();
+        self.inputs = Inputs::default();
+        self.core.flusher.hurry();
+        self.ending = Some(Ending {
+            until: now.mono + timeout,
+            last_flush: false,
+        });
+    }
+
+    /// On the way to the end: the flush under way, then the last one, then the backends.
+    fn end(&mut self, now: Now) -> Flow {
+        let Some(ending) = &mut self.ending else {
+            return Flow::On;
+        };
+        let core = &mut self.core;
+        if !core.flusher.is_running() && !ending.last_flush {
+            ending.last_flush = true;
+            core.begin_flush(0, now);
+            core.flusher.hurry();
+            core.backends
+                .iter_mut()
+                .for_each(|backend| backend.hurry(now));
+        }
+        let undelivered: usize = core
+            .backends
+            .iter()
+            .map(|backend| backend.undelivered())
+            .sum();
+        let done = !core.flusher.is_running() && undelivered == 0;
+        if !done && now.mono < ending.until {
+            return Flow::On;
+        }
+        if !done {
+            log::error!(
+                "{undelivered} bytes could not be delivered within shutdownTimeout and are lost"
+            );
+        }
+        log::info!("stopped");
+        Flow::Done
+    }
+}
+
+impl Core {
+    fn new(config: Config, now: Now) -> Core {
+        let backends = config
+            .backends
+            .iter()
+            .map(|kind| backend::create(*kind, &config, now));
+        Core {
+            intake: Intake::new(&config, now),
+            flusher: Flusher::default(),
+            summary: Rc::new(summary(&config)),
+            backends: backends.collect(),
+            // The original's `healthStatus` has no effect at its start; ours neither.
+            healthy: true,
+            started: now.seconds(),
+            udp_drops: 0,
+            missed_flushes: 0,
+            clients: Clients::default(),
+            config,
+        }
+    }
+
+    /// Takes a new config: what is stored, spooled and connected stays.
+    fn configure(&mut self, config: Config, now: Now) {
+        self.intake.configure(&config, now);
+        self.summary = Rc::new(summary(&config));
+        let mut old = std::mem::take(&mut self.backends);
+        for kind in &config.backends {
+            self.backends.push(
+                match old.iter().position(|backend| backend.kind() == *kind) {
+                    Some(index) => {
+                        let mut backend = old.swap_remove(index);
+                        backend.configure(&config);
+                        backend
+                    }
+                    None => backend::create(*kind, &config, now),
+                },
+            );
+        }
+        self.config = config;
+    }
+
+    /// One packet: to the backends that want it as it is, and to the store.
+    #[inline]
+    fn packet(&mut self, packet: &[u8]) {
+        self.backends
+            .iter_mut()
+            .for_each(|backend| backend.packet(packet));
+        self.intake.packet(packet);
+    }
+
+    fn begin_flush(&mut self, udp_drops: u64, now: Now) {
+        self.udp_drops += udp_drops;
+        self.intake.report_limits();
+        let plan = Plan {
+            policy: policy(&self.config),
+            summary: Rc::clone(&self.summary),
+        };
+        let Core {
+            flusher,
+            intake,
+            backends,
+            config,
+            ..
+        } = self;
+        flusher.begin(
+            &mut intake.store,
+            plan,
+            config.flush_interval,
+            udp_drops,
+            backends,
+            now,
+        );
+    }
+
+    /// Hands out a slice of the flush under way; after the last one the backends hear the totals.
+    fn slice(&mut self, now: Now) {
+        let Core {
+            flusher,
+            intake,
+            backends,
+            ..
+        } = self;
+        let Some((flush, mut totals)) = flusher.slice(&mut intake.store, backends) else {
+            return;
+        };
+        self.own_figures(&mut |name, value| totals.own.push((name.to_string(), value)));
+        for backend in &self.backends {
+            backend.own_stats(&mut |name, value| totals.own.push((name.to_string(), value)));
+        }
+        for backend in &mut self.backends {
+            backend.flush_end(&flush, &totals, now);
+        }
+    }
+
+    /// Figures beside the original's: for `stats`, and under `<prefixStats>.` in Graphite.
+    fn own_figures(&self, write: &mut dyn FnMut(&str, f64)) {
+        let refused = self.intake.store.refused();
+        write("server.missed_flushes", self.missed_flushes as f64);
+        write("server.clients", self.clients.open as f64);
+        write("server.refused_clients", self.clients.refused as f64);
+        write("server.refused_names", refused.names as f64);
+        write("server.refused_timer_values", refused.timer_values as f64);
+        write("server.refused_set_members", refused.set_members as f64);
+    }
+}
+
+fn summary(config: &Config) -> timer::Summary {
+    let histograms = config
+        .histogram
+        .iter()
+        .map(|h| (h.metric.as_str(), h.bins.as_slice()));
+    timer::Summary::new(
+        &config.percent_threshold,
+        &config.calculated_timer_metrics,
+        histograms,
+    )
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        delete_counters: config.delete_counters,
+        delete_timers: config.delete_timers,
+        delete_sets: config.delete_sets,
+        delete_gauges: config.delete_gauges,
+        gauges_max_ttl: config.gauges_max_ttl,
+    }
+}
+
+fn stream_limits(config: &Config) -> stream::Limits {
+    stream::Limits {
+        clients: config.limits.max_tcp_clients,
+        idle: config.limits.tcp_idle_timeout,
+        line: config.limits.max_line_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,7 @@ impl Delivery {
     pub fn hurry(&mut self, now: Now) {
         if let State::Waiting { until } = &mut self.state {
             *until = now.mono;
+            self.failures = 0;
         }
     }
 

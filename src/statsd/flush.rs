@@ -1,0 +1,128 @@
+//! The flush under way: from the deadline, slice by slice between polls, to its end.
+
+use crate::backend::{Backend, Totals};
+use crate::event_loop::Now;
+use crate::snapshot::Flush;
+use crate::store::{Plan, Store};
+use std::time::{Duration, Instant};
+
+/// Work in a slice, in the store's units of some 20 ns: half a millisecond.
+const SLICE: usize = 25_000;
+
+/// See the module.
+#[derive(Default)]
+pub struct Flusher {
+    running: Option<Running>,
+    /// Timestamp of the previous flush.
+    last: Option<u64>,
+    /// The longest that a slice has kept the loop from receiving, in this interval and the last.
+    pause: Duration,
+    last_pause: Duration,
+}
+
+struct Running {
+    flush: Flush,
+    /// Spent on it so far.
+    work: Duration,
+    /// Do not wait for a backend to make room.
+    urgent: bool,
+    udp_drops: u64,
+}
+
+impl Flusher {
+    /// Whether a flush is under way.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The longest pause of the last interval.
+    pub fn last_pause(&self) -> Duration {
+        self.last_pause
+    }
+
+    /// The deadline has come: what was received so far is in this flush, what comes later is not.
+    pub fn begin(
+        &mut self,
+        store: &mut Store,
+        plan: Plan,
+        interval: Duration,
+        udp_drops: u64,
+        backends: &mut [Box<dyn Backend>],
+        now: Now,
+    ) {
+        let flush = Flush {
+            timestamp: now.seconds(),
+            seconds: interval.as_secs_f64(),
+        };
+        if let Some(last) = self.last.replace(flush.timestamp) {
+            // The timestamp's distance from the last, beside the interval (negative: it came early).
+            let lag = flush.timestamp as f64 - last as f64 - flush.seconds;
+            store.set_own_gauge("timestamp_lag", lag);
+        }
+        store.flip(plan);
+        for backend in backends {
+            backend.flush_begin(&flush, now);
+        }
+        self.last_pause = std::mem::take(&mut self.pause);
+        self.running = Some(Running {
+            flush,
+            work: Duration::ZERO,
+            urgent: false,
+            udp_drops,
+        });
+    }
+
+    /// The rest must not wait for anyone any more: the next flush is due, or the daemon ends.
+    pub fn hurry(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.urgent = true;
+        }
+    }
+
+    /// Whether [`Flusher::slice`] has something to do now.
+    pub fn is_ready(&self, backends: &[Box<dyn Backend>]) -> bool {
+        let room = || backends.iter().all(|backend| backend.has_room());
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.urgent || room())
+    }
+
+    /// Hands out one slice. After the last one: the flush, and what to say of it.
+    pub fn slice(
+        &mut self,
+        store: &mut Store,
+        backends: &mut [Box<dyn Backend>],
+    ) -> Option<(Flush, Totals)> {
+        let running = self.running.as_mut()?;
+        let began = Instant::now();
+        let flush = &running.flush;
+        let count = store.drain(SLICE, &mut |entry| {
+            for backend in &mut *backends {
+                backend.flush_entry(flush, &entry);
+            }
+        });
+        let took = began.elapsed();
+        running.work += took;
+        self.pause = self.pause.max(took);
+        let num_stats = count?;
+        let running = self.running.take()?;
+        let own = [
+            ("udp_drops", running.udp_drops as f64),
+            (
+                "flush_pause_ms",
+                milliseconds(self.last_pause.max(self.pause)),
+            ),
+        ];
+        let totals = Totals {
+            num_stats,
+            processing_time: running.work.as_millis() as f64,
+            own: own.map(|(name, value)| (name.to_string(), value)).to_vec(),
+        };
+        Some((running.flush, totals))
+    }
+}
+
+/// With three decimals.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}

@@ -1,0 +1,133 @@
+//! `keyFlush`: every so often, the most frequent names, to a file or standard output.
+//!
+//! ```text
+//! Sat Nov 22 2026 09:31:05 GMT+0000 count=3 key=web.hits
+//! ```
+
+use crate::config;
+use crate::event_loop::Now;
+use crate::log::{self, Latch};
+use crate::protocol;
+use crate::stdout;
+use crate::store::table::{MAX_NAME, Table};
+use std::io::Write;
+use std::time::Instant;
+
+/// Names counted in an interval; more are not told apart.
+const MAX_NAMES: usize = 100_000;
+
+/// See the module.
+pub struct KeyFlush {
+    config: config::KeyFlush,
+    counts: Table<u64>,
+    next: Instant,
+    name: Vec<u8>,
+    failing: Latch,
+}
+
+impl KeyFlush {
+    /// `None` when it is off.
+    pub fn new(config: Option<&config::KeyFlush>, now: Now) -> Option<KeyFlush> {
+        let config = config?.clone();
+        let next = now.mono + config.interval;
+        Some(KeyFlush {
+            config,
+            counts: Table::default(),
+            next,
+            name: Vec::new(),
+            failing: Latch::new(),
+        })
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &config::KeyFlush {
+        &self.config
+    }
+
+    /// When it is due.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Counts a line under the name of its bucket.
+    pub fn count(&mut self, line: &[u8], sanitize: bool) {
+        protocol::bucket(line, sanitize, &mut self.name);
+        match self.counts.find(&self.name) {
+            Some(id) => *self.counts.get_mut(id) += 1,
+            None if self.counts.len() < MAX_NAMES && self.name.len() <= MAX_NAME => {
+                self.counts.insert(&self.name, 0, 1);
+            }
+            None => {}
+        }
+    }
+
+    /// Writes what is due.
+    pub fn turn(&mut self, now: Now) {
+        if now.mono < self.next {
+            return;
+        }
+        self.next = now.mono + self.config.interval;
+        let report = self.report(&log::date(now.seconds()));
+        self.counts.clear(false);
+        let Some(path) = &self.config.log else {
+            return stdout::write(report.as_bytes());
+        };
+        // One bounded write to a local file; a disk that is full says so at once.
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path);
+        let written = file.and_then(|mut file| file.write_all(report.as_bytes()));
+        let failed = written.is_err();
+        if self.failing.set(failed) {
+            match written {
+                Err(error) => log::error!("keyFlush: cannot write {}: {error}", path.display()),
+                Ok(()) => log::notice!("keyFlush: writing {} again", path.display()),
+            }
+        }
+    }
+
+    fn report(&self, date: &str) -> String {
+        let ids = 0..self.counts.slot_count();
+        let mut names: Vec<(u64, u32)> = ids.map(|id| (*self.counts.get(id), id)).collect();
+        names.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        // The original goes on while the index is below this number, so it is rounded up.
+        let shown = (names.len() as f64 * (self.config.percent / 100.0)).ceil() as usize;
+        let mut out = String::new();
+        for (count, id) in names.into_iter().take(shown) {
+            let name = String::from_utf8_lossy(self.counts.name(id));
+            out += &format!("{date} count={count} key={name}\n");
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_most_frequent_names_first() {
+        let config = config::KeyFlush {
+            interval: Duration::from_secs(1),
+            percent: 50.0,
+            log: None,
+        };
+        let mut keys = KeyFlush::new(Some(&config), Now::read()).unwrap();
+        for line in [
+            "b:1|c",
+            "fo/o:1|c|#k:v",
+            "b:2|ms",
+            "b",
+            "c:1|c",
+            "fo/o:1|g|#k:v",
+        ] {
+            keys.count(line.as_bytes(), true);
+        }
+        assert_eq!(
+            keys.report("now"),
+            "now count=3 key=b\nnow count=2 key=fo-o;k=v\n"
+        );
+    }
+}
