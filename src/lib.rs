@@ -13,7 +13,7 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`startup`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
+//! | plumbing | [`startup`], [`reload`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
 //!
@@ -33,6 +33,7 @@ pub mod number;
 pub mod process;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
 pub mod ring;
 pub mod snapshot;
 pub mod startup;
