@@ -39,6 +39,17 @@ impl Reloader {
         }
     }
 
+    /// The same for a child, which reads the file when its parent says so.
+    pub fn of_child(&self) -> Reloader {
+        Reloader {
+            file: self.file.clone(),
+            directory: self.directory.clone(),
+            verbose: self.verbose,
+            notifier: Notifier::default(),
+            watch: None,
+        }
+    }
+
     /// Says when to look at the file (`automaticConfigReload`).
     pub fn register(&self, poll: &mut PollSet) {
         if let Some(watch) = &self.watch {

@@ -11,16 +11,30 @@ use md5::{Digest, Md5};
 /// The weight that the original gives every node.
 const WEIGHT: f64 = 100.0;
 
-/// Points of a node, before the rounding of hashring.
-const POINTS: f64 = 40.0;
+/// Points of a node, before the rounding of hashring, which can only make it fewer.
+const POINTS: usize = 40;
 
 /// The live nodes and their points.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     /// In the order in which they came: of two equal points the earlier node's counts.
-    nodes: Vec<(u32, String)>,
+    nodes: Vec<Node>,
     /// Sorted by value: where a node's stretch ends, and whose it is.
     points: Vec<(u32, u32)>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    id: u32,
+    name: String,
+    points: [u32; POINTS],
+}
+
+impl Node {
+    fn new(id: u32, name: String) -> Node {
+        let points = std::array::from_fn(|index| hash(format!("{name}-{index}").as_bytes()));
+        Node { id, name, points }
+    }
 }
 
 impl Ring {
@@ -30,7 +44,7 @@ impl Ring {
         let mut ring = Ring::default();
         for (id, name) in nodes {
             if !ring.has_name(&name) {
-                ring.nodes.push((id, name));
+                ring.nodes.push(Node::new(id, name));
             }
         }
         ring.place_points();
@@ -40,20 +54,25 @@ impl Ring {
     /// Adds a node, behind all others; nothing happens if the name is there.
     pub fn add(&mut self, id: u32, name: &str) {
         if !self.has_name(name) {
-            self.nodes.push((id, name.to_string()));
+            self.nodes.push(Node::new(id, name.to_string()));
             self.place_points();
         }
     }
 
     /// Takes a node out; nothing happens if it is not there.
     pub fn remove(&mut self, id: u32) {
-        self.nodes.retain(|(node, _)| *node != id);
+        self.nodes.retain(|node| node.id != id);
         self.place_points();
     }
 
-    /// The nodes, in the order in which they came.
-    pub fn nodes(&self) -> &[(u32, String)] {
-        &self.nodes
+    /// The names of the nodes, in the order in which they came.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.name.as_str())
+    }
+
+    /// True without a node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// How many points there are.
@@ -71,17 +90,17 @@ impl Ring {
     }
 
     fn has_name(&self, name: &str) -> bool {
-        self.nodes.iter().any(|(_, node)| node == name)
+        self.nodes().any(|node| node == name)
     }
 
     fn place_points(&mut self) {
         let count = self.nodes.len() as f64;
         let share = WEIGHT / (WEIGHT * count);
-        let points = (share * POINTS * count).floor() as usize;
+        let points = (share * POINTS as f64 * count).floor() as usize;
         self.points.clear();
-        for (id, name) in &self.nodes {
-            let values = (0..points).map(|index| hash(format!("{name}-{index}").as_bytes()));
-            self.points.extend(values.map(|value| (value, *id)));
+        for node in &self.nodes {
+            let points = node.points.iter().take(points);
+            self.points.extend(points.map(|value| (*value, node.id)));
         }
         // Stable, so that equal points keep the order of their nodes.
         self.points.sort_by_key(|(value, _)| *value);
@@ -182,10 +201,10 @@ mod tests {
     fn a_node_counts_once() {
         let twice = ["a:1", "b:1", "a:1"].map(str::to_string);
         let mut ring = Ring::new((0..).zip(twice));
-        assert_eq!(ring.nodes().len(), 2);
+        assert_eq!(ring.nodes().collect::<Vec<_>>(), ["a:1", "b:1"]);
         ring.add(7, "b:1");
         ring.remove(9);
-        assert_eq!((ring.nodes().len(), ring.points()), (2, 80));
+        assert_eq!((ring.nodes().count(), ring.points()), (2, 80));
     }
 
     /// A change moves only the names of the node that it is about.

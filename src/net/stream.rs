@@ -96,6 +96,11 @@ impl StreamServer {
         }
     }
 
+    /// See [`crate::net::bind::again`]; without the clients.
+    pub fn again(&self) -> io::Result<StreamServer> {
+        self.acceptor.listener.again().map(StreamServer::new)
+    }
+
     /// Takes new limits; who is connected stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

@@ -97,8 +97,7 @@ impl Queue {
             lines: 1,
         });
         self.bytes.extend_from_slice(line);
-        // One more than a batch: the last one is still open.
-        !self.stuck && self.datagrams.len() > BATCH
+        !self.stuck && self.is_full()
     }
 
     /// Gives the datagrams to `send` (which answers how many it took, as `sendmmsg` does) until there
@@ -170,6 +169,11 @@ impl Queue {
                 bytes[start - datagram.length..start].to_vec()
             })
             .collect()
+    }
+
+    /// A batch is full. (One more than that: the last datagram is still open.)
+    pub fn is_full(&self) -> bool {
+        self.datagrams.len() > BATCH
     }
 
     /// Nothing waits.

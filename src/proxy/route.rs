@@ -90,12 +90,6 @@ impl Router {
         Some(node)
     }
 
-    /// Adds the queue of a node that is not on the ring yet; its number.
-    pub fn add_queue(&mut self, queue: Queue) -> u32 {
-        self.queues.push(queue);
-        (self.queues.len() - 1) as u32
-    }
-
     /// Puts a node on the ring.
     pub fn join(&mut self, node: u32, name: &str) {
         self.ring.add(node, name);
@@ -111,10 +105,16 @@ impl Router {
         }
     }
 
-    /// Forgets all nodes; their queues, by their numbers. The counters stay.
-    pub fn dissolve(&mut self, cache_size: usize) -> Vec<Queue> {
-        self.ring = Ring::default();
+    /// Takes other nodes: their queues, and those of them that are on the ring. The counters stay.
+    pub fn set_nodes(&mut self, queues: Vec<Queue>, ring: Ring, cache_size: usize) {
+        (self.queues, self.ring) = (queues, ring);
         self.cache = Cache::new(cache_size);
+    }
+
+    /// Gives the queues away; [`Router::set_nodes`] must follow.
+    pub fn take_queues(&mut self) -> Vec<Queue> {
+        self.ring = Ring::default();
+        self.cache.clear();
         std::mem::take(&mut self.queues)
     }
 
@@ -123,14 +123,14 @@ impl Router {
         &self.ring
     }
 
-    /// The queue of a node.
-    pub fn queue(&self, node: u32) -> &Queue {
-        &self.queues[node as usize]
+    /// The queues, by the numbers of their nodes.
+    pub fn queues_mut(&mut self) -> &mut [Queue] {
+        &mut self.queues
     }
 
-    /// The queue of a node.
-    pub fn queue_mut(&mut self, node: u32) -> &mut Queue {
-        &mut self.queues[node as usize]
+    /// The queues, by the numbers of their nodes.
+    pub fn queues(&self) -> &[Queue] {
+        &self.queues
     }
 }
 
@@ -181,10 +181,9 @@ mod tests {
 
     fn router(nodes: u32, cache_size: usize) -> Router {
         let mut router = Router::new(cache_size);
-        for id in 0..nodes {
-            assert_eq!(router.add_queue(Queue::new(1432, 1 << 20)), id);
-            router.join(id, &format!("10.1.0.{id}:8125"));
-        }
+        let queues = (0..nodes).map(|_| Queue::new(1432, 1 << 20)).collect();
+        let ring = Ring::new((0..nodes).map(|id| (id, format!("10.1.0.{id}:8125"))));
+        router.set_nodes(queues, ring, cache_size);
         router
     }
 
@@ -263,10 +262,10 @@ mod tests {
             .find(|n| router.ring.owner(n.as_bytes()) == Some(1));
         let line = format!("{}:1|c", name.unwrap());
         router.packet(line.as_bytes());
-        assert!(!router.queue(1).is_empty());
+        assert!(!router.queues[1].is_empty());
         // What waits moves with its name.
         router.leave(1);
-        assert!(router.queue(1).is_empty());
+        assert!(router.queues[1].is_empty());
         router.packet(line.as_bytes());
         let others = waiting(&mut router);
         assert_eq!(others.concat(), [line.clone(), line.clone()]);
