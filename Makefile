@@ -17,6 +17,11 @@ run: build
 test:
 	$(CARGO) test --locked
 
+# BENCH takes options and cases: make bench BENCH='--quick udp30'
+bench: build
+	$(CARGO) bench --locked --bench bench -- --daemon '$(BIN)/statsd {config}' \
+	    --proxy '$(BIN)/statsd-proxy {config}' $(BENCH)
+
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings

@@ -17,46 +17,19 @@ const POW10: [f64; 23] = [
 /// integer mantissa of up to 15 digits over a power of ten is rounded once, by the division.
 #[inline]
 pub fn parse_short(text: &[u8]) -> Option<(f64, usize)> {
-    let mut at = 0;
-    let negative = match text.first()? {
-        b'-' => {
-            at = 1;
-            true
-        }
-        b'+' => {
-            at = 1;
-            false
-        }
-        _ => false,
-    };
-    let digits_from = at;
-    let mut mantissa: u64 = 0;
-    while let Some(digit) = text
-        .get(at)
-        .map(|b| b.wrapping_sub(b'0'))
-        .filter(|d| *d < 10)
-    {
-        // Up to 19 digits can be read before this wraps; longer ones are refused below.
-        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        at += 1;
-    }
-    let mut digits = at - digits_from;
+    let negative = *text.first()? == b'-';
+    let start = usize::from(negative || text[0] == b'+');
+    let mut mantissa = 0;
+    let mut at = digits(text, start, &mut mantissa);
+    let mut count = at - start;
     let mut decimals = 0;
     if text.get(at) == Some(&b'.') {
-        at += 1;
-        let from = at;
-        while let Some(digit) = text
-            .get(at)
-            .map(|b| b.wrapping_sub(b'0'))
-            .filter(|d| *d < 10)
-        {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
+        let from = at + 1;
+        at = digits(text, from, &mut mantissa);
         decimals = at - from;
-        digits += decimals;
+        count += decimals;
     }
-    if digits == 0 || digits > 15 {
+    if count == 0 || count > 15 {
         return None;
     }
     let mut value = mantissa as f64;
@@ -64,6 +37,20 @@ pub fn parse_short(text: &[u8]) -> Option<(f64, usize)> {
         value /= POW10[decimals];
     }
     Some((if negative { -value } else { value }, at))
+}
+
+/// Adds the digits from `at` on to the mantissa; where they end. Beyond 15 of them it is of no use.
+#[inline]
+fn digits(text: &[u8], mut at: usize, mantissa: &mut i64) -> usize {
+    while let Some(byte) = text.get(at) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(i64::from(digit));
+        at += 1;
+    }
+    at
 }
 
 /// Reads a whole text as a number: an optional sign, decimals, an exponent, white space around it.

@@ -409,7 +409,7 @@ pub fn local_time(seconds: i64) -> LocalTime {
         second: number(tm.tm_sec),
         year: i64::from(tm.tm_year) + 1900,
         weekday: usize::try_from(tm.tm_wday).unwrap_or(0).min(6),
-        offset: i64::from(tm.tm_gmtoff),
+        offset: tm.tm_gmtoff,
     }
 }
 

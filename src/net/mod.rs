@@ -6,8 +6,10 @@
 //! | `udp` | datagrams in batches, the receive buffer, what the kernel dropped |
 //! | `stream` | clients on TCP and unix sockets: accept, whole lines, limits, idle time-outs |
 //! | `dial` | a connection to somewhere else, made without ever blocking |
+//! | `backoff` | how long to wait before trying again |
 //! | `resolve` | name look-ups in a child process |
 
+pub mod backoff;
 pub mod bind;
 pub mod dial;
 pub mod resolve;

@@ -4,15 +4,15 @@
 //! name:value|type[|@rate][|#tag:value,tag2:value2]      name:1|c:2|c:5|ms  is three values of one name
 //! ```
 //!
-//! [`parse_line`] has two ways through. What nearly every line looks like (`name:12|c`, perhaps with
-//! a sample rate) takes [`short_line`], one pass without a branch too many; all else takes
-//! [`full_line`], which knows the whole grammar. Names are handed on as received: whether one is
-//! clean is asked only when the store does not know it ([`name`]).
+//! [`parse_packet`] has two ways through. What nearly every line looks like (`name:12|c`, perhaps with
+//! a sample rate) and is for a name that is known takes [`short_line`], one pass without a look for
+//! the line's end; all else takes [`full_line`], which knows the whole grammar. Names are handed on as
+//! received: whether one is clean is asked only when the store does not know it ([`name`]).
 
 pub mod name;
 
 use crate::number;
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memmem};
 
 /// What a line's type says is to be done with its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,13 +36,16 @@ pub enum Value<'a> {
 
 /// Takes what is found in a packet.
 pub trait Sink {
+    /// A value for a bucket that is stored under exactly this name: takes it, or says `false` and does
+    /// nothing. It comes before its line is told.
+    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool;
+    /// A line that is not empty; `false` passes over it.
+    fn line(&mut self, line: &[u8]) -> bool;
     /// A value for the bucket `name`, which is as received (with tags put behind it) and may need
     /// sanitizing. `false` says that it is no name, and so a bad line.
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool;
     /// A value that does not fit.
     fn bad_line(&mut self, bad: BadLine<'_>);
-    /// The line is about to be parsed; `false` passes over it.
-    fn line(&mut self, line: &[u8]) -> bool;
 }
 
 /// Where something went wrong: one value with the fields that belong to it, and its whole line.
@@ -74,68 +77,99 @@ pub struct Scratch {
 }
 
 /// Splits a packet into lines and parses each. Empty lines are nothing.
+///
+/// A short line for a known name never has its end looked for: its name ends at a colon and its type
+/// at the line end or the packet's. What stands in front of the colon may have a line end in it, or
+/// anything else that a name must not have; but then it is no known name.
 #[inline]
 pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S) {
-    let mut start = 0;
-    for end in memchr_iter(b'\n', packet).chain(std::iter::once(packet.len())) {
-        let line = &packet[start..end];
-        start = end + 1;
-        if !line.is_empty() && sink.line(line) {
-            parse_line(line, scratch, sink);
-        }
+    let mut rest = packet;
+    while !rest.is_empty() {
+        let length = match short_line(rest) {
+            Some(short) if sink.known(short.name, short.value) => {
+                sink.line(&rest[..short.length]);
+                short.length
+            }
+            _ => next_line(rest, scratch, sink),
+        };
+        rest = rest.get(length + 1..).unwrap_or(&[]);
     }
 }
 
-/// Parses one line that is not empty.
-#[inline]
-pub fn parse_line<S: Sink>(line: &[u8], scratch: &mut Scratch, sink: &mut S) {
-    match short_line(line) {
-        Some((name, value)) if sink.metric(name, value) => {}
-        // Not so short, or not so good.
-        _ => full_line(line, scratch, sink),
+/// The slow way: finds the line, whatever it is, and parses it. Gives its length.
+#[cold]
+fn next_line<S: Sink>(text: &[u8], scratch: &mut Scratch, sink: &mut S) -> usize {
+    let length = memchr(b'\n', text).unwrap_or(text.len());
+    let line = &text[..length];
+    if !line.is_empty() && sink.line(line) {
+        full_line(line, scratch, sink);
     }
+    length
 }
 
-/// The common line, `name:decimal|type` with at most a plain sample rate behind it.
+/// A line that [`short_line`] made sense of.
+struct Short<'a> {
+    name: &'a [u8],
+    value: Value<'static>,
+    length: usize,
+}
+
+/// The common line at the start of `text`: `name:decimal|type`, perhaps with a plain sample rate.
 ///
-/// `None` is "look closer", not "bad".
+/// `None` is "look closer", not "bad". The name is not looked at.
 #[inline]
-fn short_line(line: &[u8]) -> Option<(&[u8], Value<'static>)> {
-    let colon = memchr(b':', line)?;
-    let text = &line[colon + 1..];
-    let (number, used) = number::parse_short(text)?;
-    let (kind, count) = match &text[used..] {
-        [b'|', kind @ (b'c' | b'g')] => (*kind, 1.0),
-        [b'|', b'm', b's'] => (b'm', 1.0),
-        [b'|', kind @ (b'c' | b'g'), b'|', b'@', rate @ ..] => (*kind, sample_count(rate)?),
-        [b'|', b'm', b's', b'|', b'@', rate @ ..] => (b'm', sample_count(rate)?),
-        _ => return None,
-    };
+fn short_line(text: &[u8]) -> Option<Short<'_>> {
+    let colon = memchr(b':', text)?;
+    let from = colon + 1;
+    let (number, used) = number::parse_short(&text[from..])?;
+    let mut at = from + used;
+    let byte = |at: usize| text.get(at).copied().unwrap_or(b'\n');
+    if byte(at) != b'|' {
+        return None;
+    }
+    let kind = byte(at + 1);
+    at += 2;
+    if kind == b'm' {
+        if byte(at) != b's' {
+            return None;
+        }
+        at += 1;
+    }
+    let mut count = 1.0;
+    if byte(at) == b'|' && byte(at + 1) == b'@' {
+        let (rate, used) = number::parse_short(&text[at + 2..])?;
+        count = sample_count(&text[at + 2..], rate)?;
+        at += 2 + used;
+    }
+    if byte(at) != b'\n' {
+        return None;
+    }
     let value = match kind {
         b'c' => Value::Counter(number * count),
-        b'g' if text[0] == b'-' || text[0] == b'+' => Value::GaugeDelta(number),
-        b'g' => Value::Gauge(number),
-        _ if number >= 0.0 => Value::Timer {
+        b'm' if number >= 0.0 => Value::Timer {
             value: number,
             count,
         },
+        b'g' if byte(from) == b'-' || byte(from) == b'+' => Value::GaugeDelta(number),
+        b'g' => Value::Gauge(number),
         _ => return None,
     };
-    Some((&line[..colon], value))
+    Some(Short {
+        name: &text[..colon],
+        value,
+        length: at,
+    })
 }
 
 /// How many events one stands for at this sample rate: 1 over it. `None` where that is no number.
 #[inline]
-fn sample_count(rate: &[u8]) -> Option<f64> {
-    // The original refuses a sign and white space in front, the rest is a number like any other.
-    if !rate
+fn sample_count(text: &[u8], rate: f64) -> Option<f64> {
+    // The original refuses a sign and white space in front; the rest is a number like any other.
+    let starts_well = text
         .first()
-        .is_some_and(|b| b.is_ascii_digit() || *b == b'.')
-    {
-        return None;
-    }
-    let count = 1.0 / number::parse(rate)?;
-    (count.is_finite() && count > 0.0).then_some(count)
+        .is_some_and(|b| b.is_ascii_digit() || *b == b'.');
+    let count = 1.0 / rate;
+    (starts_well && count.is_finite() && count > 0.0).then_some(count)
 }
 
 /// A line with its tags taken out, wherever they stood.
@@ -315,7 +349,7 @@ impl<'a> Group<'a> {
             }
         }
         let count = match rate.or(rate_behind_tags) {
-            Some(rate) => sample_count(rate)?,
+            Some(rate) => sample_count(rate, number::parse(rate)?)?,
             None => 1.0,
         };
         Some((

@@ -7,6 +7,11 @@ use super::*;
 struct Found(Vec<String>);
 
 impl Sink for Found {
+    /// Knows every name without a line end or a bar in it.
+    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
+        !name.iter().any(|b| matches!(b, b'\n' | b'|')) && self.metric(name, value)
+    }
+
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {
         if name::holds_tag_mark(name) {
             return false;

@@ -189,6 +189,10 @@ impl Sink for Intake {
     }
 
     #[inline]
+    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
+        self.store.apply_known(name, value)
+    }
+
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {
         self.store.apply(name, value)
     }

@@ -140,37 +140,79 @@ impl Store {
         self.settle_own();
     }
 
-    /// Takes one value. `false` says that the name is no name: nothing is left of it sanitized.
+    /// Takes a value for a bucket that is stored under exactly this name; `false` if none is.
     #[inline]
-    pub fn apply(&mut self, name: &[u8], value: Value<'_>) -> bool {
+    pub fn apply_known(&mut self, name: &[u8], value: Value<'_>) -> bool {
         let bank = self.bank;
         match value {
-            Value::Counter(value) => match self.counters.find(name) {
-                Some(id) => self.counters.enter(id, bank).0[bank] += value,
-                None => return self.apply_new(name, Value::Counter(value)),
-            },
-            Value::Timer { value, count } => match self.timers.find(name) {
-                Some(id) if self.timer_values < self.bounds.timer_values => {
-                    self.timer_values += 1;
-                    self.timers.enter(id, bank).0[bank].push(value, count);
-                }
-                Some(_) => self.refused.timer_values += 1,
-                None => return self.apply_new(name, Value::Timer { value, count }),
-            },
-            Value::Gauge(value) => match self.gauges.find(name) {
-                Some(id) => *self.enter_gauge(id) = value,
-                None => return self.apply_new(name, Value::Gauge(value)),
-            },
-            Value::GaugeDelta(delta) => match self.gauges.find(name) {
-                Some(id) => *self.enter_gauge(id) += delta,
-                None => return self.apply_new(name, Value::GaugeDelta(delta)),
-            },
-            Value::Set(member) => match self.sets.find(name) {
-                Some(id) => self.add_member(id, member),
-                None => return self.apply_new(name, Value::Set(member)),
-            },
+            Value::Counter(value) => {
+                let Some(id) = self.counters.find(name) else {
+                    return false;
+                };
+                self.counters.enter(id, bank).0[bank] += value;
+            }
+            Value::Timer { value, count } => {
+                let Some(id) = self.timers.find(name) else {
+                    return false;
+                };
+                self.add_timer_value(id, value, count);
+            }
+            Value::Gauge(value) => {
+                let Some(id) = self.gauges.find(name) else {
+                    return false;
+                };
+                *self.enter_gauge(id) = value;
+            }
+            Value::GaugeDelta(delta) => {
+                let Some(id) = self.gauges.find(name) else {
+                    return false;
+                };
+                *self.enter_gauge(id) += delta;
+            }
+            Value::Set(member) => {
+                let Some(id) = self.sets.find(name) else {
+                    return false;
+                };
+                self.add_member(id, member);
+            }
         }
         true
+    }
+
+    /// Takes a value for a name as received, which may be dirty, new, or both. `false` says that it is no
+    /// name: nothing is left of it sanitized.
+    pub fn apply(&mut self, raw: &[u8], value: Value<'_>) -> bool {
+        if self.apply_known(raw, value) {
+            return true;
+        }
+        if raw.len() > table::MAX_NAME || name::holds_tag_mark(raw) {
+            return false;
+        }
+        let mut clean = std::mem::take(&mut self.scratch);
+        name::sanitize(raw, &mut clean);
+        let is_name = !clean.is_empty();
+        if is_name {
+            // Without `keyNameSanitize` it is stored as it came, and the backends sanitize it.
+            let name = if self.sanitize { &clean } else { raw };
+            if self.sanitize && self.apply_known(name, value) {
+                // Known under its clean name.
+            } else if self.insert(name, &value) {
+                self.apply_known(name, value);
+            }
+        }
+        self.scratch = clean;
+        is_name
+    }
+
+    #[inline]
+    fn add_timer_value(&mut self, id: u32, value: f64, count: f64) {
+        let bank = self.bank;
+        if self.timer_values >= self.bounds.timer_values {
+            self.refused.timer_values += 1;
+            return;
+        }
+        self.timer_values += 1;
+        self.timers.enter(id, bank).0[bank].push(value, count);
     }
 
     /// A gauge's value in the bank in use, for an update.
@@ -204,38 +246,6 @@ impl Store {
         }
         self.set_members += 1;
         members.insert(member, 0, ());
-    }
-
-    /// A name that is not stored as it came: it may be dirty, new, or both.
-    #[cold]
-    fn apply_new(&mut self, raw: &[u8], value: Value<'_>) -> bool {
-        if raw.len() > table::MAX_NAME || name::holds_tag_mark(raw) {
-            return false;
-        }
-        let mut clean = std::mem::take(&mut self.scratch);
-        name::sanitize(raw, &mut clean);
-        let known = if clean.is_empty() {
-            false
-        } else if !self.sanitize {
-            // Stored as it came; the backends sanitize it.
-            self.insert(raw, &value) && self.apply(raw, value)
-        } else if clean == raw {
-            self.insert(raw, &value) && self.apply(raw, value)
-        } else {
-            (self.has(&clean, &value) || self.insert(&clean, &value)) && self.apply(&clean, value)
-        };
-        let nameless = clean.is_empty();
-        self.scratch = clean;
-        known || !nameless
-    }
-
-    fn has(&self, name: &[u8], value: &Value<'_>) -> bool {
-        match value {
-            Value::Counter(_) => self.counters.find(name).is_some(),
-            Value::Timer { .. } => self.timers.find(name).is_some(),
-            Value::Gauge(_) | Value::GaugeDelta(_) => self.gauges.find(name).is_some(),
-            Value::Set(_) => self.sets.find(name).is_some(),
-        }
     }
 
     /// Makes a bucket for a value to come. `false` if there are too many.

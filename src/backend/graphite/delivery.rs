@@ -15,11 +15,10 @@ use super::spool::Spool;
 use crate::config::GraphiteConfig;
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
+use crate::net::backoff::Backoff;
 use crate::net::dial::Dial;
 use crate::net::stream::is_passing;
 use socket2::Socket;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,10 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look then.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Pauses before trying again, doubled up to the longest, each cut by chance to between half and all.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// Bytes written in one turn.
 const TURN: usize = 1024 * 1024;
 
@@ -43,7 +38,7 @@ pub struct Delivery {
     port: u16,
     timeout: Duration,
     state: State,
-    failures: u32,
+    backoff: Backoff,
     /// When the flush at hand was first tried on this connection's behalf, and its bytes so far.
     began: Option<Instant>,
     length: u64,
@@ -82,7 +77,7 @@ impl Delivery {
             port: config.port,
             timeout: config.timeout,
             state: State::Idle,
-            failures: 0,
+            backoff: Backoff::default(),
             began: None,
             length: 0,
             down: log::Latch::new(),
@@ -222,7 +217,7 @@ impl Delivery {
 
     fn arrived(&mut self, spool: &mut Spool, report: &mut Report, now: Now) {
         self.state = State::Idle;
-        self.failures = 0;
+        self.backoff.reset();
         if self.down.set(false) {
             log::notice!(
                 "graphite {}: delivering again; {} flushes wait",
@@ -253,12 +248,8 @@ impl Delivery {
                 spool.limit()
             );
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST_PAUSE);
-        self.failures += 1;
         self.state = State::Waiting {
-            until: now.mono + pause.mul_f64(0.5 + chance() / 2.0),
+            until: now.mono + self.backoff.pause(),
         };
     }
 
@@ -315,9 +306,4 @@ fn has_closed(socket: &mut Socket) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// A number from 0 to 1, so that many daemons do not come back all at once.
-fn chance() -> f64 {
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1u64 << 53) as f64
 }

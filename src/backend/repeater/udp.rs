@@ -1,0 +1,299 @@
+//! A target that gets datagrams, over one connected socket, in batches.
+//!
+//! A connected socket tells what became of earlier packets: where nobody listens the next send fails,
+//! and that packet is tried once more, as it was not the one. After an error the name is looked up
+//! and the socket made anew, with growing pauses; what has a socket goes out meanwhile all the same.
+//! A name is also looked up every [`REFRESH`], as the original follows its DNS.
+
+use super::queue::Queue;
+use super::{Counts, Sender};
+use crate::config::Target;
+use crate::event_loop::{Now, PollSet, Token};
+use crate::log;
+use crate::net::backoff::Backoff;
+use crate::net::resolve::{self, Lookup};
+use crate::net::stream::is_passing;
+use crate::sys::{self, BATCH};
+use memchr::memrchr;
+use socket2::{Domain, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+/// Bytes of the largest datagram that fits in IPv4.
+const DATAGRAM: usize = 65_507;
+
+/// Bytes that are sent before the turn is over.
+const EARLY: usize = 64 * 1024;
+
+/// How often a name that works is looked up again.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// How long a look-up may take.
+const LOOKUP: Duration = Duration::from_secs(60);
+
+/// Without an error for so long, the target is well again. An error is not told for each packet: some
+/// systems tell one in a second.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Udp {
+    target: Target,
+    /// Which addresses to prefer.
+    ipv6: bool,
+    limit: usize,
+    queue: Queue,
+    socket: Option<(Socket, SocketAddr)>,
+    token: Token,
+    /// The kernel takes no more for now.
+    blocked: bool,
+    lookup: Option<(Lookup, Instant)>,
+    /// When to look up next, and whether that is because something went wrong.
+    look_at: Option<Instant>,
+    retrying: bool,
+    backoff: Backoff,
+    /// What went wrong in this turn, and when something last did.
+    failed: Option<io::Error>,
+    failed_at: Option<Instant>,
+    sent_before: u64,
+    down: log::Latch,
+    counts: Counts,
+}
+
+impl Udp {
+    /// Looks the target up at once.
+    pub fn new(target: &Target, ipv6: bool) -> Udp {
+        Udp {
+            target: target.clone(),
+            ipv6,
+            limit: 0,
+            queue: Queue::default(),
+            socket: None,
+            token: Token::default(),
+            blocked: false,
+            lookup: None,
+            look_at: Some(Instant::now()),
+            retrying: false,
+            backoff: Backoff::default(),
+            failed: None,
+            failed_at: None,
+            sent_before: 0,
+            down: log::Latch::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.counts.errors += 1;
+        self.failed = Some(error);
+    }
+
+    /// Looks the name up when that is due.
+    fn look(&mut self, poll: &PollSet, now: Now) {
+        let Target { host, port } = &self.target;
+        if let Some((lookup, deadline)) = &mut self.lookup {
+            let mut found = lookup.turn(poll);
+            if found.is_none() && now.mono >= *deadline {
+                found = Some(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if let Some(found) = found {
+                self.lookup = None;
+                self.found(found, now);
+            }
+        } else if self.look_at.is_some_and(|at| now.mono >= at) {
+            self.look_at = None;
+            match resolve::literal(host, *port) {
+                Some(address) => self.found(Ok(vec![address]), now),
+                None => match Lookup::start(host, *port) {
+                    Ok(lookup) => self.lookup = Some((lookup, now.mono + LOOKUP)),
+                    Err(error) => self.found(Err(error), now),
+                },
+            }
+        }
+    }
+
+    fn found(&mut self, found: io::Result<Vec<SocketAddr>>, now: Now) {
+        let retrying = std::mem::take(&mut self.retrying);
+        if resolve::literal(&self.target.host, 0).is_none() {
+            self.look_at = Some(now.mono + REFRESH);
+        }
+        let old = self.socket.as_ref().map(|(_, address)| *address);
+        let opened = found.and_then(|addresses| {
+            if !retrying && old.is_some_and(|old| addresses.contains(&old)) {
+                return Ok(None);
+            }
+            open(addresses, self.ipv6).map(Some)
+        });
+        match opened {
+            Ok(Some(socket)) => {
+                (self.socket, self.blocked) = (Some(socket), false);
+            }
+            Ok(None) => {}
+            // What was found before is good until it is known to be bad.
+            Err(error) if old.is_some() && !retrying => {
+                log::debug!("{self}: {error}");
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    fn send(&mut self) {
+        let mut tried = false;
+        while !self.blocked {
+            let Some((socket, _)) = &self.socket else {
+                return;
+            };
+            let mut datagrams = [&[][..]; BATCH];
+            let mut count = 0;
+            for (slot, packet) in datagrams.iter_mut().zip(self.queue.front()) {
+                *slot = packet;
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            match sys::send_datagrams(socket.as_fd(), &datagrams[..count]) {
+                Ok(sent) => {
+                    self.queue.drop_packets(sent);
+                    self.counts.sent += sent as u64;
+                    tried = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    // An error of its own, or one that is told a second time.
+                    let its_own = [libc::EMSGSIZE, libc::ENOBUFS, libc::ENOMEM]
+                        .map(Some)
+                        .contains(&error.raw_os_error());
+                    self.fail(error);
+                    if tried || its_own {
+                        self.queue.drop_packets(1);
+                        self.counts.dropped += 1;
+                    }
+                    tried = !tried && !its_own;
+                }
+            }
+        }
+    }
+
+    /// Logs a change for worse or better, and plans the next look.
+    fn judge(&mut self, now: Now) {
+        let sending = self.counts.sent > std::mem::replace(&mut self.sent_before, self.counts.sent);
+        if let Some(error) = self.failed.take() {
+            self.failed_at = Some(now.mono);
+            if self.down.set(true) {
+                log::warning!("{self}: {error}; packets for it may be lost");
+            }
+            if !self.retrying && self.lookup.is_none() {
+                self.retrying = true;
+                self.look_at = Some(now.mono + self.backoff.pause());
+            }
+            return;
+        }
+        let quiet = |at: Instant| now.mono.saturating_duration_since(at) >= QUIET;
+        if self.down.is_on() && sending && self.failed_at.is_some_and(quiet) {
+            self.down.set(false);
+            self.backoff.reset();
+            log::notice!(
+                "{self}: sending again; {} packets were dropped in all",
+                self.counts.dropped
+            );
+        }
+    }
+
+    fn take(&mut self, packet: &[u8]) {
+        if self.queue.bytes() + packet.len() > EARLY || self.queue.packets() >= BATCH {
+            self.send();
+        }
+        if !self.queue.push([packet, b""], self.limit) {
+            self.counts.dropped += 1;
+            if self.failed.is_none() {
+                self.failed = Some(io::Error::other("there is no room for more packets"));
+            }
+        }
+    }
+}
+
+/// A socket to the first of these addresses that there is a way to, those of the family asked for first.
+fn open(mut addresses: Vec<SocketAddr>, ipv6: bool) -> io::Result<(Socket, SocketAddr)> {
+    addresses.sort_by_key(|address| address.is_ipv6() != ipv6);
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        result = connect(address);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn connect(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&address.into())?;
+    Ok((socket, address))
+}
+
+impl Sender for Udp {
+    fn packet(&mut self, mut packet: &[u8]) {
+        // From a tcp client more can come at once than fits in a datagram.
+        while packet.len() > DATAGRAM {
+            let end = memrchr(b'\n', &packet[..DATAGRAM]).map_or(DATAGRAM, |end| end + 1);
+            let (first, rest) = packet.split_at(end);
+            self.take(first);
+            packet = rest;
+        }
+        self.take(packet);
+    }
+
+    fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn is_down(&self) -> bool {
+        self.down.is_on()
+    }
+
+    fn register(&mut self, poll: &mut PollSet) {
+        match (&mut self.lookup, self.look_at) {
+            (Some((lookup, deadline)), _) => {
+                lookup.register(poll);
+                poll.wake_at(*deadline);
+            }
+            (None, Some(at)) => poll.wake_at(at),
+            (None, None) => {}
+        }
+        self.token = match &self.socket {
+            Some((socket, _)) if self.blocked => poll.writes(socket.as_raw_fd()),
+            _ => Token::default(),
+        };
+    }
+
+    fn turn(&mut self, poll: &PollSet, now: Now) {
+        if poll.is_ready(self.token) {
+            self.blocked = false;
+        }
+        self.look(poll, now);
+        self.send();
+        self.judge(now);
+    }
+
+    fn hurry(&mut self, _now: Now) {}
+
+    /// Datagrams come with no promise: the end does not wait for them.
+    fn undelivered(&self) -> usize {
+        0
+    }
+}
+
+impl std::fmt::Display for Udp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "repeater udp {}:{}", self.target.host, self.target.port)
+    }
+}
