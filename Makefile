@@ -27,5 +27,8 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
+system-test: build
+	tests/system/run.sh $(BIN)/statsd
+
 clean:
 	$(CARGO) clean

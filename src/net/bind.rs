@@ -265,6 +265,10 @@ impl SocketFile {
     }
 }
 
+fn inode(path: &Path) -> io::Result<u64> {
+    std::fs::symlink_metadata(path).map(|file| file.ino())
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = inode(&self.path).is_ok_and(|now| now == self.inode);
@@ -273,10 +277,6 @@ impl Drop for SocketFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-fn inode(path: &Path) -> io::Result<u64> {
-    std::fs::symlink_metadata(path).map(|file| file.ino())
 }
 
 impl fmt::Display for Listener {
@@ -296,5 +296,31 @@ pub fn show_address(address: &SockAddr) -> String {
         (Some(address), _) => address.to_string(),
         (_, Some(path)) => path.display().to_string(),
         _ => "?".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our socket file goes with us; one that has taken its place stays.
+    #[test]
+    fn socket_files() {
+        let path = std::env::temp_dir().join(format!("statsd-bind-{}", std::process::id()));
+        let listener = unix(&path, Some(0o600)).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(unix(&path, None).is_err(), "somebody listens there");
+        drop(listener);
+        assert!(!path.exists());
+
+        let listener = unix(&path, None).unwrap();
+        std::fs::rename(&path, path.with_extension("old")).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+        let stale = path.with_extension("old");
+        unix(&stale, None).expect("a stale file is no obstacle");
+        assert!(!stale.exists());
     }
 }

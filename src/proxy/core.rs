@@ -87,7 +87,9 @@ impl Core {
                     (node, std::mem::replace(&mut old_queues[index], empty))
                 }
                 None => {
-                    log::info!("node {name} is new");
+                    if !new_are_alive {
+                        log::notice!("node {name} is new: it joins the ring once it answers");
+                    }
                     (
                         Node::new(entry.clone(), new_are_alive, now),
                         Queue::new(bounds.0, bounds.1),

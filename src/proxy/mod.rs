@@ -39,9 +39,10 @@ pub mod stats;
 mod workers;
 
 /// The proxy: one process, or the parent of several.
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Proxy {
     /// Relays.
-    Single(Box<Relay>),
+    Single(Relay),
     /// Has others relay.
     Several(Workers),
 }
@@ -93,7 +94,7 @@ impl Program for Proxy {
             return Ok(Proxy::Several(workers));
         }
         let relay = Relay::new(config, inputs, console, reloader, notifier, None, now);
-        Ok(Proxy::Single(Box::new(relay)))
+        Ok(Proxy::Single(relay))
     }
 
     fn listens_on(&self) -> Vec<String> {

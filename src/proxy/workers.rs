@@ -12,6 +12,7 @@ use crate::config::ProxyConfig;
 use crate::event_loop::{self, Flow, Now, PollSet, Role, Upkeep};
 use crate::log;
 use crate::net::Inputs;
+use crate::net::backoff::Backoff;
 use crate::net::bind::Listener;
 use crate::process::notify::Notifier;
 use crate::process::signals::{SignalSet, Signals};
@@ -20,12 +21,8 @@ use crate::reload::Reloader;
 use crate::sys::{self, Fork};
 use std::time::{Duration, Instant};
 
-/// A child that lived less than this has failed again.
+/// A child that lived so long is replaced at once; one that did not has failed to start.
 const STABLE: Duration = Duration::from_secs(10);
-
-/// How long to wait before a child is replaced: at first, and at most.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What children may take beyond `shutdownTimeout`.
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,8 +45,7 @@ struct Worker {
     child: Option<Child>,
     /// When to start it.
     start: Instant,
-    /// What was waited the last time.
-    wait: Duration,
+    backoff: Backoff,
 }
 
 struct Child {
@@ -73,7 +69,7 @@ impl Workers {
             console: Some(console),
             child: None,
             start: now.mono,
-            wait: Duration::ZERO,
+            backoff: Backoff::default(),
         };
         Workers {
             config,
@@ -115,8 +111,7 @@ impl Workers {
                 });
             }
             Err(error) => {
-                worker.wait = next_wait(worker.wait, Duration::ZERO);
-                worker.start = now.mono + worker.wait;
+                worker.start = now.mono + worker.backoff.pause();
                 log::error!("cannot start a worker for now: {error}");
             }
         }
@@ -172,9 +167,14 @@ impl Workers {
             };
             if !ending {
                 let lived = now.mono.saturating_duration_since(child.started);
-                worker.wait = next_wait(worker.wait, lived);
-                worker.start = now.mono + worker.wait;
-                let wait = worker.wait.as_millis();
+                let wait = if lived >= STABLE {
+                    worker.backoff.reset();
+                    Duration::ZERO
+                } else {
+                    worker.backoff.pause()
+                };
+                worker.start = now.mono + wait;
+                let wait = wait.as_millis();
                 log::error!(
                     "worker {} died ({status}), restarting in {wait} ms",
                     child.pid
@@ -225,14 +225,6 @@ impl Workers {
             }
         }
     }
-}
-
-/// How long to wait for the next try.
-fn next_wait(last: Duration, lived: Duration) -> Duration {
-    if lived >= STABLE {
-        return FIRST_WAIT;
-    }
-    (last * 2).clamp(FIRST_WAIT, LONGEST_WAIT)
 }
 
 impl Role for Workers {
@@ -301,23 +293,4 @@ impl Role for Workers {
     }
 
     fn reap(&mut self, _: Now) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_that_keeps_failing_waits_longer_and_longer() {
-        let mut wait = Duration::ZERO;
-        let mut waits = Vec::new();
-        for lived in [0, 0, 0, 9, 0, 0, 0, 0, 0, 10, 0] {
-            wait = next_wait(wait, Duration::from_secs(lived));
-            waits.push(wait.as_millis());
-        }
-        let expected = [
-            100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 100, 200,
-        ];
-        assert_eq!(waits, expected);
-    }
 }

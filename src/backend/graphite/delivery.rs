@@ -99,7 +99,7 @@ impl Delivery {
     pub fn hurry(&mut self, now: Now) {
         if let State::Waiting { until } = &mut self.state {
             *until = now.mono;
-            self.failures = 0;
+            self.backoff.reset();
         }
     }
 
