@@ -11,6 +11,8 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -250,6 +252,26 @@ pub fn wait_for(pid: libc::pid_t) -> io::Result<()> {
             other => return other.map(drop),
         }
     }
+}
+
+/// How a child of ours has ended; `None` while it lives.
+pub fn try_wait(pid: libc::pid_t) -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the call.
+    match check(unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) })? {
+        0 => Ok(None),
+        _ => Ok(Some(ExitStatus::from_raw(status))),
+    }
+}
+
+/// Sends a signal to a child of ours that has not been waited for.
+pub fn send_signal(pid: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
+    if pid <= 0 {
+        // These would mean groups of processes.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: plain numbers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// Starts a session without a controlling terminal.
