@@ -30,6 +30,10 @@ check:
 system-test: build
 	tests/system/run.sh $(BIN)/statsd
 
+# Hostile input from new seeds, for SOAK_SECONDS each: the core, and a daemon.
+soak:
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(CARGO) test --locked --test fuzz -- --ignored --nocapture
+
 # -- Installing, and the packages -------------------------------------------------------------
 # Both packages call `install`; by hand: make && make install && systemd-sysusers (see README).
 VERSION    := $(shell sed -n "s/^version = \"\(.*\)\"/\1/p" Cargo.toml)

@@ -72,6 +72,27 @@ impl Caller {
     }
 }
 
+/// The command `config`: an empty line, then a line for each key.
+pub fn config(listing: &[(String, String)], out: &mut Vec<u8>) {
+    out.push(b'\n');
+    for (key, value) in listing {
+        out.extend(format!("{key}: {value}\n").bytes());
+    }
+}
+
+/// The command `health [up|down]`.
+pub fn health(healthy: &mut bool, arguments: &[&str], caller: Caller, out: &mut Vec<u8>) {
+    let wanted = arguments.first().map(|word| word.to_lowercase());
+    if let Some(up @ ("up" | "down")) = wanted.as_deref() {
+        if !caller.may_change {
+            return caller.refuse("health", out);
+        }
+        *healthy = up == "up";
+    }
+    let state = if *healthy { "up" } else { "down" };
+    out.extend(format!("health: {state}\n").bytes());
+}
+
 /// See the module.
 pub struct Console<L> {
     acceptor: Acceptor,
@@ -132,9 +153,7 @@ impl<L> Console<L> {
         self.acceptor.register(poll);
         for client in &mut self.clients {
             let fd = client.socket.as_raw_fd();
-            let wants_commands =
-                !client.ending && client.output.is_empty() && client.long.is_none();
-            client.token = if wants_commands {
+            client.token = if client.wants_input() {
                 poll.reads(fd)
             } else {
                 poll.writes(fd)
@@ -210,7 +229,7 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 
 impl<L> Client<L> {
     fn turn(&mut self, commands: &mut impl Commands<Long = L>, buffer: usize, now: Now) {
-        if !self.ending && self.output.is_empty() && self.long.is_none() {
+        if self.wants_input() {
             self.read(now);
         }
         let mut pieces = 0;
@@ -218,9 +237,18 @@ impl<L> Client<L> {
             pieces += 1;
         }
         self.write(now);
-        if self.ending && self.output.is_empty() && self.long.is_none() && !self.has_command() {
+        if self.ending && self.is_done() {
             self.open = false;
         }
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.ending && self.is_done()
+    }
+
+    /// All commands so far are answered, and the replies are out.
+    fn is_done(&self) -> bool {
+        self.output.is_empty() && self.long.is_none() && !self.has_command()
     }
 
     fn read(&mut self, now: Now) {

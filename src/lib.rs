@@ -13,7 +13,7 @@
 //! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | [`startup`] and a role |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | start | [`startup`] | all below |
+//! | start | [`startup`], [`reload`] | all below and each other |
 //! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
 //! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`json`], [`ring`] | each other |
@@ -35,6 +35,7 @@ pub mod number;
 pub mod process;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
 pub mod ring;
 pub mod snapshot;
 pub mod startup;

@@ -511,17 +511,7 @@ mod tests {
         } else {
             (v[n / 2 - 1] + v[n / 2]) / 2.0
         };
-        let mut out = vec![
-            ("std".into(), std),
-            ("upper".into(), v[n - 1]),
-            ("lower".into(), v[0]),
-            ("count".into(), 2.0 * n as f64),
-            ("count_ps".into(), 2.0 * n as f64 / 10.0),
-            ("sum".into(), sums[n - 1]),
-            ("sum_squares".into(), squares[n - 1]),
-            ("mean".into(), mean),
-            ("median".into(), median),
-        ];
+        let mut out = Vec::new();
         for (p, label) in [
             (50.0, "50"),
             (90.0, "90"),
@@ -556,6 +546,18 @@ mod tests {
             out.push((format!("sum_{label}"), sum));
             out.push((format!("sum_squares_{label}"), square));
         }
+        let plain = [
+            ("std", std),
+            ("upper", v[n - 1]),
+            ("lower", v[0]),
+            ("count", 2.0 * n as f64),
+            ("count_ps", 2.0 * n as f64 / 10.0),
+            ("sum", sums[n - 1]),
+            ("sum_squares", squares[n - 1]),
+            ("mean", mean),
+            ("median", median),
+        ];
+        out.extend(plain.map(|(name, value): (&str, f64)| (name.to_string(), value)));
         for (low, high, label) in [
             (f64::NEG_INFINITY, 10.0, "10"),
             (10.0, 150.5, "150_5"),

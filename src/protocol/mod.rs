@@ -385,7 +385,10 @@ fn read_value<'a>(text: &'a [u8], kind: Kind<'_>, count: f64) -> Option<Value<'a
     }
     let number = number::parse(text)?;
     match kind.name {
-        b"c" | b"m" => Some(Value::Counter(number * count)),
+        // One value alone must not spoil the whole interval's sum.
+        b"c" | b"m" => Some(number * count)
+            .filter(|value| value.is_finite())
+            .map(Value::Counter),
         b"ms" | b"h" | b"d" if number >= 0.0 || !kind.exact => Some(Value::Timer {
             value: number,
             count,

@@ -129,6 +129,7 @@ fn must_not_parse() {
         ("a:1|c|@Infinity", &["1,c,@Infinity"]),
         ("a:Infinity|c", &["Infinity,c"]),
         ("a:1e400|c", &["1e400,c"]),
+        ("a:1e308|c|@0.1", &["1e308,c,@0.1"]),
         ("a:0x10|c", &["0x10,c"]),
         ("a: |c", &[" ,c"]),
         ("a:-1|ms", &["-1,ms"]),

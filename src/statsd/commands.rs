@@ -57,8 +57,8 @@ impl Commands for Core {
                 out,
                 "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, health, config, quit\n\n",
             ),
-            "config" => self.config_command(out),
-            "health" => self.health_command(arguments, caller, out),
+            "config" => admin::config(&self.config.common.listing, out),
+            "health" => admin::health(&mut self.healthy, arguments, caller, out),
             "stats" => self.stats_command(out, now),
             "counters" => {
                 self.intake.store.settle_own();
@@ -101,31 +101,6 @@ fn delete(kind: Kind, arguments: &[&str]) -> Reply<Long> {
 }
 
 impl Core {
-    fn config_command(&self, out: &mut Vec<u8>) {
-        say(out, "\n");
-        for (key, value) in &self.config.common.listing {
-            say(out, &format!("{key}: {value}\n"));
-        }
-    }
-
-    fn health_command(&mut self, arguments: &[&str], caller: Caller, out: &mut Vec<u8>) {
-        let wanted = arguments.first().map(|word| word.to_lowercase());
-        if let Some(up @ ("up" | "down")) = wanted.as_deref() {
-            if !caller.may_change {
-                return caller.refuse("health", out);
-            }
-            self.healthy = up == "up";
-        }
-        say(
-            out,
-            if self.healthy {
-                "health: up\n"
-            } else {
-                "health: down\n"
-            },
-        );
-    }
-
     fn stats_command(&self, out: &mut Vec<u8>, now: Now) {
         let seconds = now.seconds();
         let mut figure = |name: &str, value: f64| {

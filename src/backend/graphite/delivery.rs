@@ -247,6 +247,8 @@ impl Delivery {
                 self.target(),
                 spool.limit()
             );
+        } else {
+            log::debug!("graphite {}: {error}", self.target());
         }
         self.state = State::Waiting {
             until: now.mono + self.backoff.pause(),

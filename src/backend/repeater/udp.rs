@@ -13,7 +13,7 @@ use crate::log;
 use crate::net::backoff::Backoff;
 use crate::net::resolve::{self, Lookup};
 use crate::net::stream::is_passing;
-use crate::sys::{self, BATCH};
+use crate::sys::{self, SEND_BATCH};
 use memchr::memrchr;
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -145,7 +145,7 @@ impl Udp {
             let Some((socket, _)) = &self.socket else {
                 return;
             };
-            let mut datagrams = [&[][..]; BATCH];
+            let mut datagrams = [&[][..]; SEND_BATCH];
             let mut count = 0;
             for (slot, packet) in datagrams.iter_mut().zip(self.queue.front()) {
                 *slot = packet;
@@ -204,7 +204,7 @@ impl Udp {
     }
 
     fn take(&mut self, packet: &[u8]) {
-        if self.queue.bytes() + packet.len() > EARLY || self.queue.packets() >= BATCH {
+        if self.queue.bytes() + packet.len() > EARLY || self.queue.packets() >= SEND_BATCH {
             self.send();
         }
         if !self.queue.push([packet, b""], self.limit) {
