@@ -168,10 +168,10 @@ fn pidfile_that_cannot_be_written() {
 }
 
 /// A detached daemon, known by its pidfile alone.
-struct Detached(u32);
+pub struct Detached(pub u32);
 
 impl Detached {
-    fn from_pidfile(dir: &Dir) -> Detached {
+    pub fn from_pidfile(dir: &Dir) -> Detached {
         Detached(
             dir.read("pid")
                 .trim()
