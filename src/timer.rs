@@ -11,6 +11,13 @@ use std::collections::BinaryHeap;
 /// Values that are sorted together when they have come in: some 0.1 ms of work.
 const RUN: usize = 4096;
 
+/// What giving back the memory of a run costs, in merged values: an `munmap` of 8 pages.
+const RUN_COST: usize = 500;
+
+/// Values whose memory is given back at a time, and what that costs in merged values: 256 pages.
+const RELEASE: usize = 128 * 1024;
+const RELEASE_COST: usize = 5_000;
+
 /// Adding a value up costs this many times less than merging it.
 const SUMS_PER_MERGE: usize = 8;
 
@@ -273,6 +280,7 @@ impl Work {
                 Some(next) => *head = Reverse((rank(*next), run, at + 1)),
                 None => {
                     *values = Box::default();
+                    *budget = budget.saturating_sub(RUN_COST);
                     std::collections::binary_heap::PeekMut::pop(head);
                 }
             }
@@ -415,6 +423,18 @@ impl Work {
             sum: self.sum,
             squares: self.squares,
         })
+    }
+
+    /// Gives back the memory of a large timer, some at a time; `true` when it is done. The values are
+    /// gone from here on.
+    pub fn release(&mut self, budget: &mut usize) -> bool {
+        while *budget > 0 && self.sorted.capacity() > RELEASE {
+            let left = self.sorted.len().min(self.sorted.capacity() - RELEASE);
+            self.sorted.truncate(left);
+            self.sorted.shrink_to(left);
+            *budget = budget.saturating_sub(RELEASE_COST);
+        }
+        self.sorted.capacity() <= RELEASE
     }
 
     /// Ends the work; gives back an empty buffer for the timer's next interval, if one of a size that
