@@ -72,6 +72,27 @@ impl Caller {
     }
 }
 
+/// The command `config`: an empty line, then a line for each key.
+pub fn config(listing: &[(String, String)], out: &mut Vec<u8>) {
+    out.push(b'\n');
+    for (key, value) in listing {
+        out.extend(format!("{key}: {value}\n").bytes());
+    }
+}
+
+/// The command `health [up|down]`.
+pub fn health(healthy: &mut bool, arguments: &[&str], caller: Caller, out: &mut Vec<u8>) {
+    let wanted = arguments.first().map(|word| word.to_lowercase());
+    if let Some(up @ ("up" | "down")) = wanted.as_deref() {
+        if !caller.may_change {
+            return caller.refuse("health", out);
+        }
+        *healthy = up == "up";
+    }
+    let state = if *healthy { "up" } else { "down" };
+    out.extend(format!("health: {state}\n").bytes());
+}
+
 /// See the module.
 pub struct Console<L> {
     acceptor: Acceptor,
@@ -307,17 +328,4 @@ impl<L> Client<L> {
 /// Whether a long reply has enough for now.
 pub fn is_piece(out: &[u8]) -> bool {
     out.len() >= PIECE
-}
-
-/// Appends a string as JSON.
-pub fn write_json_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for c in String::from_utf8_lossy(text).chars() {
-        match c {
-            '"' | '\\' => out.extend([b'\\', c as u8]),
-            c if c < ' ' || c == '\x7f' => out.extend(format!("\\u{:04x}", c as u32).bytes()),
-            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
-        }
-    }
-    out.push(b'"');
 }

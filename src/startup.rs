@@ -35,6 +35,9 @@ pub trait Program: Role + Sized {
     /// The part of the config that both programs have.
     fn common(config: &mut Self::Config) -> &mut Common;
 
+    /// The changed keys that a reload cannot apply.
+    fn needs_restart(old: &Self::Config, new: &Self::Config) -> Vec<&'static str>;
+
     /// Binds everything, and is ready but for the loop.
     fn start(config: Self::Config, surroundings: Surroundings) -> Result<Self, Failure>;
 
@@ -46,6 +49,7 @@ pub trait Program: Role + Sized {
 }
 
 /// What a program is given at its start beside its config.
+#[derive(Default)]
 pub struct Surroundings {
     /// The config file, absolute; `None` is the built-in config.
     pub config: Option<PathBuf>,

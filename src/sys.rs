@@ -11,6 +11,8 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -129,14 +131,17 @@ impl ReceiveBatch {
     }
 }
 
-/// Sends datagrams on a connected socket, up to [`BATCH`] of them in one call; gives how many the
+/// Datagrams to send at a time.
+pub const SEND_BATCH: usize = 64;
+
+/// Sends datagrams on a connected socket, up to [`SEND_BATCH`] of them in one call; gives how many the
 /// kernel took. An error is the first one's.
 pub fn send_datagrams(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result<usize> {
-    let count = datagrams.len().min(BATCH);
+    let count = datagrams.len().min(SEND_BATCH);
     // SAFETY: zeros are valid vectors and headers.
-    let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
+    let mut vectors: [libc::iovec; SEND_BATCH] = unsafe { zeroed() };
     // SAFETY: as above.
-    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { zeroed() };
     for index in 0..count {
         vectors[index].iov_base = datagrams[index].as_ptr().cast_mut().cast();
         vectors[index].iov_len = datagrams[index].len();
@@ -250,6 +255,26 @@ pub fn wait_for(pid: libc::pid_t) -> io::Result<()> {
             other => return other.map(drop),
         }
     }
+}
+
+/// How a child of ours has ended; `None` while it lives.
+pub fn try_wait(pid: libc::pid_t) -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the call.
+    match check(unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) })? {
+        0 => Ok(None),
+        _ => Ok(Some(ExitStatus::from_raw(status))),
+    }
+}
+
+/// Sends a signal to a child of ours that has not been waited for.
+pub fn send_signal(pid: libc::pid_t, signal: libc::c_int) -> io::Result<()> {
+    if pid <= 0 {
+        // These would mean groups of processes.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: plain numbers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// Starts a session without a controlling terminal.

@@ -337,17 +337,30 @@ impl Work {
         seconds: f64,
         mut emit: impl FnMut(&str, f64),
     ) {
-        let mut plain = |index: usize, value: f64| {
+        let plain = |index: usize, value: f64, emit: &mut dyn FnMut(&str, f64)| {
             if summary.plain[index] {
                 emit(PLAIN[index], value);
             }
         };
         let n = self.expected;
         let Some((min, max)) = self.sorted.first().zip(self.sorted.last()) else {
-            plain(COUNT, 0.0);
-            plain(COUNT_PS, 0.0);
+            plain(COUNT, 0.0, &mut emit);
+            plain(COUNT_PS, 0.0, &mut emit);
             return;
         };
+        for threshold in &summary.thresholds {
+            let within = in_threshold(threshold.percent, n);
+            if within == 0 {
+                continue;
+            }
+            let (bound, sum, squares) = self.within(threshold.percent, within);
+            let values = [within as f64, sum / within as f64, bound, sum, squares];
+            for (name, value) in threshold.names.iter().zip(values) {
+                if let Some(name) = name {
+                    emit(name, value);
+                }
+            }
+        }
         let mean = self.sum / n as f64;
         let half = n / 2;
         let median = if n % 2 == 1 {
@@ -370,20 +383,7 @@ impl Work {
         figures
             .into_iter()
             .enumerate()
-            .for_each(|(index, value)| plain(index, value));
-        for threshold in &summary.thresholds {
-            let within = in_threshold(threshold.percent, n);
-            if within == 0 {
-                continue;
-            }
-            let (bound, sum, squares) = self.within(threshold.percent, within);
-            let values = [within as f64, sum / within as f64, bound, sum, squares];
-            for (name, value) in threshold.names.iter().zip(values) {
-                if let Some(name) = name {
-                    emit(name, value);
-                }
-            }
-        }
+            .for_each(|(index, value)| plain(index, value, &mut emit));
         let mut from = 0;
         for (limit, name) in summary.bins(name) {
             let below = self.sorted[from..].partition_point(|value| value < limit);
@@ -511,17 +511,7 @@ mod tests {
         } else {
             (v[n / 2 - 1] + v[n / 2]) / 2.0
         };
-        let mut out = vec![
-            ("std".into(), std),
-            ("upper".into(), v[n - 1]),
-            ("lower".into(), v[0]),
-            ("count".into(), 2.0 * n as f64),
-            ("count_ps".into(), 2.0 * n as f64 / 10.0),
-            ("sum".into(), sums[n - 1]),
-            ("sum_squares".into(), squares[n - 1]),
-            ("mean".into(), mean),
-            ("median".into(), median),
-        ];
+        let mut out = Vec::new();
         for (p, label) in [
             (50.0, "50"),
             (90.0, "90"),
@@ -556,6 +546,18 @@ mod tests {
             out.push((format!("sum_{label}"), sum));
             out.push((format!("sum_squares_{label}"), square));
         }
+        let plain = [
+            ("std", std),
+            ("upper", v[n - 1]),
+            ("lower", v[0]),
+            ("count", 2.0 * n as f64),
+            ("count_ps", 2.0 * n as f64 / 10.0),
+            ("sum", sums[n - 1]),
+            ("sum_squares", squares[n - 1]),
+            ("mean", mean),
+            ("median", median),
+        ];
+        out.extend(plain.map(|(name, value): (&str, f64)| (name.to_string(), value)));
         for (low, high, label) in [
             (f64::NEG_INFINITY, 10.0, "10"),
             (10.0, 150.5, "150_5"),

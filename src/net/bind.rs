@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Connections that wait to be accepted.
@@ -134,6 +134,28 @@ pub fn console(
     .map_err(because(what))
 }
 
+/// The same server once more, for another process: a socket of its own where the ports are shared,
+/// else (a unix socket, or one that was handed over) the same one.
+pub fn again(socket: &Socket) -> io::Result<Socket> {
+    let address = socket.local_addr()?;
+    match address.as_socket() {
+        Some(address) if socket.reuse_port()? => {
+            let socket = open(address, socket.r#type()?, Options { reuse_port: true })?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        }
+        _ => socket.try_clone(),
+    }
+}
+
+impl Listener {
+    /// See [`again`]. The file of a unix socket stays with the first one.
+    pub fn again(&self) -> io::Result<Listener> {
+        let socket = again(&self.socket)?;
+        listener(socket, self.kind, None)
+    }
+}
+
 fn because(what: String) -> impl FnOnce(io::Error) -> BindError {
     move |error| BindError { what, error }
 }
@@ -229,6 +251,8 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
 struct SocketFile {
     path: PathBuf,
     inode: u64,
+    /// A child that we fork must not remove it.
+    pid: u32,
 }
 
 impl SocketFile {
@@ -236,18 +260,19 @@ impl SocketFile {
         Ok(SocketFile {
             path: path.to_path_buf(),
             inode: inode(path)?,
+            pid: std::process::id(),
         })
     }
 }
 
 fn inode(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).map(|file| file.ino())
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+        let is_ours = inode(&self.path).is_ok_and(|now| now == self.inode);
+        if is_ours && std::process::id() == self.pid {
             // Best effort: the directory may be closed to us since we changed user.
             let _ = std::fs::remove_file(&self.path);
         }

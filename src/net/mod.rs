@@ -53,6 +53,24 @@ impl Inputs {
         Ok(inputs)
     }
 
+    /// The same servers once more, for another process: see [`bind::again`].
+    pub fn again(&self) -> std::io::Result<Inputs> {
+        Ok(Inputs {
+            udp: self
+                .udp
+                .iter()
+                .map(udp::UdpServer::again)
+                .collect::<Result<_, _>>()?,
+            streams: self
+                .streams
+                .iter()
+                .map(stream::StreamServer::again)
+                .collect::<Result<_, _>>()?,
+            batch: crate::sys::ReceiveBatch::default(),
+            names: self.names.clone(),
+        })
+    }
+
     /// What is bound, for the ready line: `udp 127.0.0.1:8125`.
     pub fn names(&self) -> &[String] {
         &self.names

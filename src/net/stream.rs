@@ -3,6 +3,7 @@
 //! What has come of a line waits until its end comes; a line over the limit is passed over up to its
 //! end. An error on a connection ends that connection alone (SPEC 9, point 1).
 
+use crate::config;
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::Listener;
@@ -34,6 +35,16 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes in a line.
     pub line: usize,
+}
+
+impl From<&config::Limits> for Limits {
+    fn from(limits: &config::Limits) -> Limits {
+        Limits {
+            clients: limits.max_tcp_clients,
+            idle: limits.tcp_idle_timeout,
+            line: limits.max_line_bytes,
+        }
+    }
 }
 
 /// A listening socket and the clients on it.
@@ -83,6 +94,11 @@ impl StreamServer {
             refused: 0,
             long_lines: 0,
         }
+    }
+
+    /// See [`crate::net::bind::again`]; without the clients.
+    pub fn again(&self) -> io::Result<StreamServer> {
+        self.acceptor.listener.again().map(StreamServer::new)
     }
 
     /// Takes new limits; who is connected stays.

@@ -2,10 +2,11 @@
 
 use crate::event_loop::{PollSet, Token};
 use crate::log;
-use crate::net::bind::show_address;
+use crate::net::bind::{self, show_address};
 use crate::sys::{self, BATCH, ReceiveBatch};
 use socket2::Socket;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
@@ -32,6 +33,12 @@ impl UdpServer {
         };
         server.ask_for_buffer(receive_buffer);
         server
+    }
+
+    /// See [`bind::again`].
+    pub fn again(&self) -> io::Result<UdpServer> {
+        let buffer = self.socket.recv_buffer_size()? / 2;
+        Ok(UdpServer::new(bind::again(&self.socket)?, buffer))
     }
 
     /// The kernel grants less than asked where `net.core.rmem_max` is below, unless we are root. It

@@ -4,6 +4,7 @@
 use super::Core;
 use crate::admin::{self, Caller, Commands, Reply};
 use crate::event_loop::Now;
+use crate::json;
 use crate::number;
 use crate::statsd::flush::milliseconds;
 use crate::store::{Kind, Shown};
@@ -56,8 +57,8 @@ impl Commands for Core {
                 out,
                 "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, health, config, quit\n\n",
             ),
-            "config" => self.config_command(out),
-            "health" => self.health_command(arguments, caller, out),
+            "config" => admin::config(&self.config.common.listing, out),
+            "health" => admin::health(&mut self.healthy, arguments, caller, out),
             "stats" => self.stats_command(out, now),
             "counters" => {
                 self.intake.store.settle_own();
@@ -100,31 +101,6 @@ fn delete(kind: Kind, arguments: &[&str]) -> Reply<Long> {
 }
 
 impl Core {
-    fn config_command(&self, out: &mut Vec<u8>) {
-        say(out, "\n");
-        for (key, value) in &self.config.common.listing {
-            say(out, &format!("{key}: {value}\n"));
-        }
-    }
-
-    fn health_command(&mut self, arguments: &[&str], caller: Caller, out: &mut Vec<u8>) {
-        let wanted = arguments.first().map(|word| word.to_lowercase());
-        if let Some(up @ ("up" | "down")) = wanted.as_deref() {
-            if !caller.may_change {
-                return caller.refuse("health", out);
-            }
-            self.healthy = up == "up";
-        }
-        say(
-            out,
-            if self.healthy {
-                "health: up\n"
-            } else {
-                "health: down\n"
-            },
-        );
-    }
-
     fn stats_command(&self, out: &mut Vec<u8>, now: Now) {
         let seconds = now.seconds();
         let mut figure = |name: &str, value: f64| {
@@ -170,18 +146,18 @@ impl Core {
             if let Some((name, shown)) = store.show(list.kind, list.slot) {
                 if list.value == 0 {
                     say(out, if list.begun { ",\n  " } else { "\n  " });
-                    admin::write_json_string(out, name);
+                    json::string(out, name);
                     say(out, ": ");
                     list.begun = true;
                 }
                 match shown {
-                    Shown::Number(value) => write_number(out, value),
+                    Shown::Number(value) => json::number(out, value),
                     Shown::Values(samples) => {
                         say(out, if list.value == 0 { "[" } else { "" });
                         let values = samples.some_from(list.value);
                         for value in values {
                             say(out, if list.value == 0 { "" } else { ", " });
-                            write_number(out, *value);
+                            json::number(out, *value);
                             list.value += 1;
                         }
                         if !values.is_empty() {
@@ -252,14 +228,5 @@ impl Core {
         delete.names.pop_front();
         (delete.slot, delete.found) = (0, false);
         false
-    }
-}
-
-/// As JSON, which has no infinity.
-fn write_number(out: &mut Vec<u8>, value: f64) {
-    if value.is_finite() {
-        number::write(out, value);
-    } else {
-        say(out, "null");
     }
 }

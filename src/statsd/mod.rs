@@ -7,7 +7,6 @@ mod commands;
 mod flush;
 pub mod intake;
 mod key_flush;
-mod reload;
 mod schedule;
 mod state;
 
@@ -17,20 +16,20 @@ use crate::cli;
 use crate::config::{self, Common, Config, ConfigError, Loaded};
 use crate::event_loop::{Flow, Now, PollSet, Role};
 use crate::log;
+use crate::net::Inputs;
 use crate::net::bind::{self, Options};
-use crate::net::{Inputs, stream};
 use crate::process::notify::Notifier;
 use crate::process::signals::SignalSet;
 use crate::process::{Failure, harden};
+use crate::reload::Reloader;
 use crate::startup::{Program, Surroundings};
 use crate::store::{Plan, Policy};
 use crate::{sys, timer};
 use flush::Flusher;
 use intake::Intake;
-use reload::Watch;
 use schedule::Schedule;
 use state::StateFile;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -44,10 +43,7 @@ pub struct Daemon {
     core: Core,
     schedule: Schedule,
     state: Option<StateFile>,
-    config_file: Option<PathBuf>,
-    directory: PathBuf,
-    watch: Option<Watch>,
-    verbose: bool,
+    reloader: Reloader,
     notifier: Notifier,
     ending: Option<Ending>,
 }
@@ -100,6 +96,10 @@ impl Program for Daemon {
         &mut config.common
     }
 
+    fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+        config::needs_restart(old, new)
+    }
+
     fn start(config: Config, mut surroundings: Surroundings) -> Result<Daemon, Failure> {
         sys::map_large_blocks();
         let now = Now::read();
@@ -109,7 +109,7 @@ impl Program for Daemon {
         let sockets = &mut surroundings.sockets;
         let mut inputs =
             Inputs::bind(&config.servers, Options::default(), sockets).map_err(failure)?;
-        inputs.set_limits(stream_limits(&config));
+        inputs.set_limits((&config.limits).into());
         let console = bind::console(&config.mgmt, Options::default(), sockets).map_err(failure)?;
         if !surroundings.sockets.is_empty() {
             let count = surroundings.sockets.len();
@@ -117,20 +117,13 @@ impl Program for Daemon {
                 "{count} sockets of the service manager fit none of our servers; closed them"
             );
         }
-        let watch = surroundings
-            .config
-            .as_deref()
-            .map(|path| Watch::new(path, now));
         Ok(Daemon {
             console: Console::new(console, limits, &config.mgmt.allow),
             inputs,
             schedule: Schedule::new(config.flush_interval, config.flush_align, now),
             state: StateFile::new(&config, now),
             core: Core::new(config, now),
-            config_file: surroundings.config,
-            directory: surroundings.directory,
-            watch,
-            verbose: surroundings.verbose,
+            reloader: Reloader::new(&surroundings, now),
             notifier: surroundings.notifier,
             ending: None,
         })
@@ -173,8 +166,8 @@ impl Role for Daemon {
         if let Some(key_flush) = &self.core.intake.key_flush {
             poll.wake_at(key_flush.next());
         }
-        if let Some(watch) = self.watch.as_ref().filter(|_| self.watches()) {
-            poll.wake_at(watch.next());
+        if self.core.config.common.automatic_config_reload {
+            self.reloader.register(poll);
         }
     }
 
@@ -221,8 +214,8 @@ impl Role for Daemon {
         if let Some(state) = self.state.as_mut().filter(|_| self.ending.is_none()) {
             state.turn(&self.core.intake.store, &self.core.backends, poll, now);
         }
-        let watches = self.watches();
-        if watches && self.watch.as_mut().is_some_and(|watch| watch.turn(now)) {
+        let watches = self.core.config.common.automatic_config_reload && self.ending.is_none();
+        if watches && self.reloader.turn(now) {
             self.reload(now);
         }
         self.end(now)
@@ -235,10 +228,6 @@ impl Role for Daemon {
 }
 
 impl Daemon {
-    fn watches(&self) -> bool {
-        self.core.config.common.automatic_config_reload && self.ending.is_none()
-    }
-
     fn clients(&self) -> Clients {
         let refused = self.inputs.refused() + self.console.refused();
         Clients {
@@ -262,42 +251,14 @@ impl Daemon {
 
     /// Reads the config file again. A broken one changes nothing.
     fn reload(&mut self, now: Now) {
-        let Some(path) = self.config_file.clone() else {
-            return log::notice!("nothing to reload: started without a config file");
-        };
-        // A service manager that does not listen is no reason not to.
-        let _ = self.notifier.reloading();
-        if let Some(watch) = &mut self.watch {
-            watch.reading();
+        if let Some(config) = self.reloader.read::<Daemon>(&self.core.config) {
+            self.configure(config, now);
         }
-        match Daemon::load(Some(&path), &self.directory) {
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    log::error!("{line}");
-                }
-                log::error!("the config is not reloaded; the one in use stays");
-            }
-            Ok(loaded) => {
-                loaded
-                    .warnings
-                    .iter()
-                    .for_each(|warning| log::warning!("{warning}"));
-                let mut config = loaded.config;
-                config.common.debug |= self.verbose;
-                let restart = config::needs_restart(&self.core.config, &config);
-                if !restart.is_empty() {
-                    log::warning!("restart the daemon for changes of {}", restart.join(", "));
-                }
-                self.configure(config, now);
-                log::notice!("reloaded {}", path.display());
-            }
-        }
-        let _ = self.notifier.ready("reloaded");
     }
 
     fn configure(&mut self, config: Config, now: Now) {
         log::set_debug(config.common.debug);
-        self.inputs.set_limits(stream_limits(&config));
+        self.inputs.set_limits((&config.limits).into());
         self.console.configure(&config.limits, &config.mgmt.allow);
         self.schedule
             .configure(config.flush_interval, config.flush_align, now);
@@ -495,14 +456,6 @@ fn policy(config: &Config) -> Policy {
         delete_sets: config.delete_sets,
         delete_gauges: config.delete_gauges,
         gauges_max_ttl: config.gauges_max_ttl,
-    }
-}
-
-fn stream_limits(config: &Config) -> stream::Limits {
-    stream::Limits {
-        clients: config.limits.max_tcp_clients,
-        idle: config.limits.tcp_idle_timeout,
-        line: config.limits.max_line_bytes,
     }
 }
 

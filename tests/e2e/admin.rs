@@ -6,7 +6,7 @@ use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::{DEADLINE, Dir, LOCAL, NEVER, has_ipv6, outside_address, skipped, wait_until};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 fn start(dir: &Dir) -> Daemon {
@@ -46,6 +46,42 @@ fn a_command_split_over_segments() {
         "the rest made one more command"
     );
     daemon.stop();
+}
+
+#[test]
+fn a_client_that_half_closes_gets_all_its_replies() {
+    // `printf 'stats\nhealth' | nc -N`: the last command may lack its line end.
+    let dir = Dir::new();
+    let mut daemon = start(&dir);
+    let stream = TcpStream::connect(daemon.address("admin")).unwrap();
+    let half = stream.try_clone().unwrap();
+    let mut console = Console::over(stream);
+    console.send(&"stats\ncounters\n".repeat(20));
+    console.send("health");
+    half.shutdown(Shutdown::Write).unwrap();
+    let replies = console.read_to_close();
+    assert_eq!(replies.matches("uptime: ").count(), 20);
+    assert_eq!(replies.matches("END\n\n").count(), 40);
+    assert!(replies.ends_with("END\n\nhealth: up\n"), "{replies}");
+    daemon.stop();
+}
+
+#[test]
+fn the_console_answers_down_while_the_daemon_ends() {
+    let (dir, mut graphite) = (Dir::new(), Graphite::absent(false));
+    let config = format!("{{ {LOCAL}, {NEVER}, {} }}", graphite.config());
+    let mut daemon = Daemon::start(&dir, &config);
+    let mut console = daemon.console();
+    assert_eq!(console.ask("health", "\n"), "health: up\n");
+    // Nobody takes the last flush yet, so the end has to wait.
+    daemon.signal("TERM");
+    wait_until("the end to begin", || {
+        (console.ask("health", "\n") == "health: down\n").then_some(())
+    });
+    assert_eq!(daemon.console().ask("health", "\n"), "health: down\n");
+    graphite.up();
+    assert_eq!(daemon.wait_end(), Some(0));
+    assert_eq!(graphite.flushes().len(), 1);
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn syntax_errors_have_line_and_column() {
         ("{ port: 8125 address: 'x' }", 1, 14),
         ("{\n  backends: [ 'console' ;\n}", 2, 26),
         ("{ port: }", 1, 9),
-        ("{ port: 8125", 1, 13),
+        // What opens here is not closed; the file's end tells nothing.
+        ("{ port: 8125", 1, 1),
         ("", 1, 1),
         ("{} more", 1, 4),
     ] {

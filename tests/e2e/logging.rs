@@ -29,17 +29,25 @@ fn dump_messages_logs_each_line() {
 
 #[test]
 fn debug_says_more() {
-    let lines = |options: &[&str], keys: &str| {
+    let log = |options: &[&str], keys: &str| {
         let (dir, graphite) = (Dir::new(), Graphite::text());
         let config = format!("{{ {LOCAL}, {NEVER}, {} {keys} }}", graphite.config());
         let mut daemon = Daemon::start_with(&dir, options, &config);
         daemon.stop();
-        daemon.lines().len()
+        daemon.lines().join("\n")
     };
-    let plain = lines(&[], "");
-    assert!(lines(&[], ", debug: true") > plain, "debug: true");
-    assert!(lines(&["-v"], "") > plain, "-v");
-    assert!(lines(&["--verbose"], "") > plain, "--verbose");
+    // The original says so of each flush. The daemon's own three counters and no gauge.
+    let flush = "numStats 3";
+    assert!(!log(&[], "").contains(flush));
+    for (options, keys) in [
+        (&[][..], ", debug: true"),
+        (&["-v"], ""),
+        (&["--verbose"], ""),
+    ] {
+        let log = log(options, keys);
+        assert!(log.contains(flush), "{options:?} {keys}: {log}");
+        assert!(log.contains("DEBUG"), "{options:?} {keys}: {log}");
+    }
 }
 
 #[test]

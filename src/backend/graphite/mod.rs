@@ -13,6 +13,7 @@ mod spool;
 use super::{Backend, Piece, Place, Totals};
 use crate::config::{BackendKind, Config};
 use crate::event_loop::{Now, PollSet};
+use crate::log;
 use crate::snapshot::{Entry, Flush};
 use delivery::Delivery;
 use lines::Lines;
@@ -106,7 +107,7 @@ impl Backend for Graphite {
         }
     }
 
-    fn flush_end(&mut self, _flush: &Flush, totals: &Totals, now: Now) {
+    fn flush_end(&mut self, flush: &Flush, totals: &Totals, now: Now) {
         let calculation = now.mono.saturating_duration_since(self.began).as_millis();
         let (lines, to, report) = (&mut self.lines, &mut self.spool, &self.report);
         lines.num_stats(to, totals.num_stats as f64);
@@ -125,6 +126,13 @@ impl Backend for Graphite {
         }
         lines.end(to);
         to.end();
+        // As the original says with `debug`, and what else one wants to know then.
+        log::debug!(
+            "graphite: flush of {}: numStats {}, {} bytes wait to be delivered",
+            flush.timestamp,
+            totals.num_stats,
+            self.spool.bytes()
+        );
         if self.delivery.is_none() {
             self.spool.clear();
         }
