@@ -153,9 +153,7 @@ impl<L> Console<L> {
         self.acceptor.register(poll);
         for client in &mut self.clients {
             let fd = client.socket.as_raw_fd();
-            let wants_commands =
-                !client.ending && client.output.is_empty() && client.long.is_none();
-            client.token = if wants_commands {
+            client.token = if client.wants_input() {
                 poll.reads(fd)
             } else {
                 poll.writes(fd)
@@ -231,7 +229,7 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 
 impl<L> Client<L> {
     fn turn(&mut self, commands: &mut impl Commands<Long = L>, buffer: usize, now: Now) {
-        if !self.ending && self.output.is_empty() && self.long.is_none() {
+        if self.wants_input() {
             self.read(now);
         }
         let mut pieces = 0;
@@ -239,9 +237,18 @@ impl<L> Client<L> {
             pieces += 1;
         }
         self.write(now);
-        if self.ending && self.output.is_empty() && self.long.is_none() && !self.has_command() {
+        if self.ending && self.is_done() {
             self.open = false;
         }
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.ending && self.is_done()
+    }
+
+    /// All commands so far are answered, and the replies are out.
+    fn is_done(&self) -> bool {
+        self.output.is_empty() && self.long.is_none() && !self.has_command()
     }
 
     fn read(&mut self, now: Now) {
@@ -321,17 +328,4 @@ impl<L> Client<L> {
 /// Whether a long reply has enough for now.
 pub fn is_piece(out: &[u8]) -> bool {
     out.len() >= PIECE
-}
-
-/// Appends a string as JSON.
-pub fn write_json_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for c in String::from_utf8_lossy(text).chars() {
-        match c {
-            '"' | '\\' => out.extend([b'\\', c as u8]),
-            c if c < ' ' || c == '\x7f' => out.extend(format!("\\u{:04x}", c as u32).bytes()),
-            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
-        }
-    }
-    out.push(b'"');
 }

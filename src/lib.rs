@@ -10,12 +10,13 @@
 //!
 //! | layer | modules | may import |
 //! |---|---|---|
-//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | a role's `run` |
+//! | programs | `bin/statsd.rs`, `bin/statsd-proxy.rs` | [`startup`] and a role |
 //! | roles | [`statsd`] (aggregator), [`proxy`] (relay); never each other | all below |
 //! | outputs, console | [`backend`], [`admin`] | all below |
-//! | plumbing | [`startup`], [`reload`], [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`] and the core |
+//! | start | [`startup`], [`reload`] | all below and each other |
+//! | plumbing | [`event_loop`], [`net`], [`cli`], [`config`], [`log`], [`stdout`], [`process`] | [`sys`], the core and each other |
 //! | system | [`sys`]: the only `unsafe` | the standard library, libc |
-//! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`ring`] | each other |
+//! | pure core | [`protocol`], [`store`], [`timer`], [`snapshot`], [`number`], [`json`], [`ring`] | each other |
 //!
 //! The pure core has no socket, file, clock or log, and is driven in tests by plain calls.
 
@@ -27,6 +28,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod event_loop;
+pub mod json;
 pub mod log;
 pub mod net;
 pub mod number;

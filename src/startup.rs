@@ -11,6 +11,7 @@ use crate::net::resolve;
 use crate::process::detach::{Detach, Ready};
 use crate::process::notify::{Manager, Notifier};
 use crate::process::pidfile::PidFile;
+use crate::process::replace;
 use crate::process::signals::Signals;
 use crate::process::user::Identity;
 use crate::process::{Failure, harden, title};
@@ -39,6 +40,9 @@ pub trait Program: Role + Sized {
 
     /// Binds everything, and is ready but for the loop.
     fn start(config: Self::Config, surroundings: Surroundings) -> Result<Self, Failure>;
+
+    /// The user is the one who stays, the loop not begun: time for what is done as that user.
+    fn settle(&mut self) {}
 
     /// What it listens on, for the ready line.
     fn listens_on(&self) -> Vec<String>;
@@ -77,13 +81,14 @@ impl Stop {
 /// Runs a program from its command line to its end.
 pub fn main<P: Program>() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if resolve::run_child(&arguments) {
+    if resolve::run_child(&arguments) || replace::run_child(&arguments) {
         return ExitCode::SUCCESS;
     }
     let name = P::PROGRAM.name();
     let code = match cli::parse(P::PROGRAM, arguments.into_iter()) {
         Err(error) => {
-            complain(name, &error.to_string());
+            // It names the program itself, as getopts users are used to.
+            let _ = writeln!(io::stderr(), "{error}");
             cli::USAGE
         }
         Ok(Invocation::Help(text) | Invocation::Version(text)) => {
@@ -210,6 +215,7 @@ fn launch<P: Program>(
     let signals =
         Signals::new().map_err(|error| Stop::start(format!("cannot handle signals: {error}")))?;
     title::set(&common.title, name);
+    program.settle();
 
     let up = format!("server is up: {}", program.listens_on().join(", "));
     log::info!("{up}");

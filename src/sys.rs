@@ -48,7 +48,7 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
 // --- datagrams ---
 
 /// Datagrams to receive at a time.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 32;
 
 /// The largest datagram that UDP can carry.
 const DATAGRAM: usize = 65_536;
@@ -131,13 +131,17 @@ impl ReceiveBatch {
     }
 }
 
-/// Sends datagrams on a connected socket, up to [`BATCH`] of them in one call; gives how many the
+/// Datagrams to send at a time.
+pub const SEND_BATCH: usize = 64;
+
+/// Sends datagrams on a connected socket, up to [`SEND_BATCH`] of them in one call; gives how many the
 /// kernel took. An error is the first one's.
 pub fn send_datagrams(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result<usize> {
-    let count = datagrams.len().min(BATCH);
+    let count = datagrams.len().min(SEND_BATCH);
     // SAFETY: zeros are valid vectors and headers.
-    let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
-    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    let mut vectors: [libc::iovec; SEND_BATCH] = unsafe { zeroed() };
+    // SAFETY: as above.
+    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { zeroed() };
     for index in 0..count {
         vectors[index].iov_base = datagrams[index].as_ptr().cast_mut().cast();
         vectors[index].iov_len = datagrams[index].len();

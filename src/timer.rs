@@ -26,7 +26,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes a value that is not below zero.
+    /// Takes a value, which is finite.
     #[inline]
     pub fn push(&mut self, value: f64, count: f64) {
         if self.tail.len() == RUN {
@@ -183,8 +183,7 @@ fn bin_name(limit: f64) -> String {
 pub struct Work {
     events: f64,
     runs: Vec<Box<[f64]>>,
-    /// The least values not merged yet: their bits (which sort as the values do, none being below
-    /// zero), and run and place.
+    /// The least values not merged yet, each by its [`rank`], and run and place.
     heads: BinaryHeap<Reverse<(u64, u32, u32)>>,
     sorted: Vec<f64>,
     expected: usize,
@@ -230,7 +229,7 @@ impl Work {
             self.runs.push(tail.into_boxed_slice());
             let heads = self.runs.iter().enumerate();
             self.heads
-                .extend(heads.map(|(run, values)| Reverse((values[0].to_bits(), run as u32, 0))));
+                .extend(heads.map(|(run, values)| Reverse((rank(values[0]), run as u32, 0))));
         }
         self.marks.clear();
         for threshold in &summary.thresholds {
@@ -267,11 +266,11 @@ impl Work {
             let Some(mut head) = self.heads.peek_mut() else {
                 return;
             };
-            let Reverse((bits, run, at)) = *head;
-            self.sorted.push(f64::from_bits(bits));
+            let Reverse((_, run, at)) = *head;
             let values = &mut self.runs[run as usize];
+            self.sorted.push(values[at as usize]);
             match values.get(at as usize + 1) {
-                Some(next) => *head = Reverse((next.to_bits(), run, at + 1)),
+                Some(next) => *head = Reverse((rank(*next), run, at + 1)),
                 None => {
                     *values = Box::default();
                     std::collections::binary_heap::PeekMut::pop(head);
@@ -338,17 +337,30 @@ impl Work {
         seconds: f64,
         mut emit: impl FnMut(&str, f64),
     ) {
-        let mut plain = |index: usize, value: f64| {
+        let plain = |index: usize, value: f64, emit: &mut dyn FnMut(&str, f64)| {
             if summary.plain[index] {
                 emit(PLAIN[index], value);
             }
         };
         let n = self.expected;
         let Some((min, max)) = self.sorted.first().zip(self.sorted.last()) else {
-            plain(COUNT, 0.0);
-            plain(COUNT_PS, 0.0);
+            plain(COUNT, 0.0, &mut emit);
+            plain(COUNT_PS, 0.0, &mut emit);
             return;
         };
+        for threshold in &summary.thresholds {
+            let within = in_threshold(threshold.percent, n);
+            if within == 0 {
+                continue;
+            }
+            let (bound, sum, squares) = self.within(threshold.percent, within);
+            let values = [within as f64, sum / within as f64, bound, sum, squares];
+            for (name, value) in threshold.names.iter().zip(values) {
+                if let Some(name) = name {
+                    emit(name, value);
+                }
+            }
+        }
         let mean = self.sum / n as f64;
         let half = n / 2;
         let median = if n % 2 == 1 {
@@ -371,20 +383,7 @@ impl Work {
         figures
             .into_iter()
             .enumerate()
-            .for_each(|(index, value)| plain(index, value));
-        for threshold in &summary.thresholds {
-            let within = in_threshold(threshold.percent, n);
-            if within == 0 {
-                continue;
-            }
-            let (bound, sum, squares) = self.within(threshold.percent, within);
-            let values = [within as f64, sum / within as f64, bound, sum, squares];
-            for (name, value) in threshold.names.iter().zip(values) {
-                if let Some(name) = name {
-                    emit(name, value);
-                }
-            }
-        }
+            .for_each(|(index, value)| plain(index, value, &mut emit));
         let mut from = 0;
         for (limit, name) in summary.bins(name) {
             let below = self.sorted[from..].partition_point(|value| value < limit);
@@ -433,6 +432,16 @@ impl Work {
             tail,
             ..Samples::default()
         }
+    }
+}
+
+/// A number that sorts as the value does.
+fn rank(value: f64) -> u64 {
+    let bits = value.to_bits();
+    if bits >> 63 == 0 {
+        bits | 1 << 63
+    } else {
+        !bits
     }
 }
 
@@ -502,17 +511,7 @@ mod tests {
         } else {
             (v[n / 2 - 1] + v[n / 2]) / 2.0
         };
-        let mut out = vec![
-            ("std".into(), std),
-            ("upper".into(), v[n - 1]),
-            ("lower".into(), v[0]),
-            ("count".into(), 2.0 * n as f64),
-            ("count_ps".into(), 2.0 * n as f64 / 10.0),
-            ("sum".into(), sums[n - 1]),
-            ("sum_squares".into(), squares[n - 1]),
-            ("mean".into(), mean),
-            ("median".into(), median),
-        ];
+        let mut out = Vec::new();
         for (p, label) in [
             (50.0, "50"),
             (90.0, "90"),
@@ -547,8 +546,20 @@ mod tests {
             out.push((format!("sum_{label}"), sum));
             out.push((format!("sum_squares_{label}"), square));
         }
+        let plain = [
+            ("std", std),
+            ("upper", v[n - 1]),
+            ("lower", v[0]),
+            ("count", 2.0 * n as f64),
+            ("count_ps", 2.0 * n as f64 / 10.0),
+            ("sum", sums[n - 1]),
+            ("sum_squares", squares[n - 1]),
+            ("mean", mean),
+            ("median", median),
+        ];
+        out.extend(plain.map(|(name, value): (&str, f64)| (name.to_string(), value)));
         for (low, high, label) in [
-            (0.0, 10.0, "10"),
+            (f64::NEG_INFINITY, 10.0, "10"),
             (10.0, 150.5, "150_5"),
             (150.5, f64::INFINITY, "inf"),
         ] {
@@ -581,7 +592,7 @@ mod tests {
                     state = state
                         .wrapping_mul(6364136223846793005)
                         .wrapping_add(1442695040888963407);
-                    (state >> 40) as f64 / 1000.0
+                    (state >> 40) as f64 / 1000.0 - 100.0
                 })
                 .collect();
             let expected = by_the_book(&values);

@@ -54,10 +54,38 @@ pub trait Backend {
     /// The daemon is about to end: do not wait before trying again.
     fn hurry(&mut self, _now: Now) {}
 
+    /// For the state file: the undelivered piece that follows the one at `after`, and its place. The
+    /// places of pieces never change, so a walk may pause while others come and go.
+    fn piece(&self, _after: Option<Place>) -> Option<(Place, Piece<'_>)> {
+        None
+    }
+
+    /// From the state file, oldest first: to be delivered before all else. `false` if there is no use
+    /// for it.
+    fn take_back(&mut self, _piece: &Piece<'_>) -> bool {
+        false
+    }
+
     /// Bytes that are not delivered yet. The daemon waits for 0 at its end, for a while.
     fn undelivered(&self) -> usize {
         0
     }
+}
+
+/// Where a piece of undelivered output is.
+pub type Place = (u64, usize);
+
+/// Undelivered output of a flush: whole lines, or whole pickles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Pieces with the same number belong to one flush.
+    pub flush: u64,
+    /// Pickles, not lines.
+    pub pickle: bool,
+    /// The last of its flush.
+    pub last: bool,
+    /// As they go to Graphite.
+    pub bytes: &'a [u8],
 }
 
 /// What the daemon says about a flush when it is complete.

@@ -246,7 +246,7 @@ pub const KEYS: &[Key] = &[
     key("deleteSets", Statsd, Flag, Is("false"), "do not send sets without input, instead of 0"),
     key("deleteGauges", Statsd, Flag, Is("false"), "do not send gauges without input, instead of the last value"),
     key("gaugesMaxTTL", Statsd, Anything, Is("1"), "intervals without input after which deleteGauges applies"),
-    key("stateFile", Statsd, Text, Unset, "file that keeps gauges over a restart; off without it"),
+    key("stateFile", Statsd, Text, Unset, "file that keeps gauges and undelivered flushes over a restart; off without it"),
     key("stateMaxAge", Statsd, MILLIS, Is("3600000"), "milliseconds after which a state file is not read"),
     // Backends.
     key("backends", Statsd, BACKENDS, Is("./backends/graphite"), "where flushes go, with or without ./backends/"),

@@ -1,12 +1,12 @@
 //! The config file: from its text to a typed, checked [`Config`] or [`ProxyConfig`].
 //!
 //! ```text
-//! text -> syntax (JSON5) -> Value -> expand (${…}) -> check (against keys) -> load (typed)
+//! text -> reader (JSON5) -> Value -> expand (${…}) -> check (against keys) -> load (typed)
 //! ```
 //!
 //! The file is read, never run (SPEC 2); nothing starts on a config with an error. [`keys`] is the
 //! one table that everything follows: what a value must be, its default, and the warnings.
-//! May import the standard library, json5, serde and ryu-js only.
+//! May import the standard library and ryu-js only.
 
 pub mod changes;
 pub mod check;
@@ -17,6 +17,7 @@ pub mod keys;
 pub mod listing;
 pub mod load;
 pub mod network;
+pub mod reader;
 pub mod syntax;
 pub mod types;
 pub mod value;

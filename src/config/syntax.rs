@@ -1,11 +1,9 @@
-//! From the text of a config file to a [`Value`], or a sentence about why not, with its place.
+//! From the text of a config file to its members, or to a sentence about why not, with its place.
 //!
-//! json5 does the reading. Its errors name the offending character only, and files written for the
-//! original may hold code, so this file looks at what stands there and says what to write instead.
-//! Lines and columns count from 1, columns in characters.
+//! Files written for the original may hold code, so this says what to write instead. Lines and
+//! columns count from 1, columns in characters.
 
-use json5::{ErrorCode, Position};
-
+use super::reader::Reader;
 use super::value::Value;
 
 /// Why a text is no config, and where.
@@ -25,143 +23,36 @@ pub struct SyntaxError {
 /// # Errors
 /// The first fault in the text.
 pub fn parse(text: &str) -> Result<Vec<(String, Value)>, SyntaxError> {
-    let value = match json5::from_str(text) {
-        Err(error) if error.code() == Some(ErrorCode::TrailingCharacters) => {
-            let at = error.position().map_or(text.len(), |p| offset(text, p));
-            match text[at..].strip_prefix(';') {
-                Some(rest) => json5::from_str(&format!("{} {rest}", &text[..at])),
-                None => Err(error),
-            }
-        }
-        result => result,
-    };
+    let value = Reader::new(text)
+        .file()
+        .map_err(|(offset, message)| at(text, offset, message))?;
     match value {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(at(
+        Value::Object(members) => Ok(members),
+        _ => Err(at(
             text,
             0,
             "the file must hold one object: { key: value, … }",
         )),
-        Err(error) => Err(explain(text, &error)),
     }
 }
 
 /// An error at a byte of the text.
 pub(super) fn at(text: &str, offset: usize, message: impl Into<String>) -> SyntaxError {
-    let position = Position::from_offset(offset, text);
+    let before = text.get(..offset).unwrap_or(text).replace("\r\n", "\n");
+    let lines: Vec<&str> = before.split(is_line_end).collect();
     SyntaxError {
-        line: position.line + 1,
-        column: position.column + 1,
+        line: lines.len(),
+        column: lines.last().map_or(0, |line| line.chars().count()) + 1,
         message: message.into(),
     }
 }
 
-/// The byte at which json5 reports an error.
-fn offset(text: &str, position: Position) -> usize {
-    let mut line = 0;
-    let mut column = 0;
-    let mut chars = text.char_indices().peekable();
-    while let Some((offset, c)) = chars.next() {
-        if (line, column) == (position.line, position.column) {
-            return offset;
-        }
-        if json5::char::is_json5_line_terminator(c) {
-            if c == '\r' && chars.peek().is_some_and(|(_, next)| *next == '\n') {
-                chars.next();
-            }
-            line += 1;
-            column = 0;
-        } else {
-            column += 1;
-        }
-    }
-    text.len()
-}
-
-/// A json5 error in our words.
-fn explain(text: &str, error: &json5::Error) -> SyntaxError {
-    let reported = error.position().map_or(text.len(), |p| offset(text, p));
-    let rest = &text[reported..];
-    let Some(code) = error.code() else {
-        return match excerpt(rest) {
-            "" => at(text, reported, error.to_string()),
-            number if number.starts_with(|c: char| "+-.0123456789".contains(c)) => {
-                at(text, reported, code_message(text, reported, number))
-            }
-            _ => at(text, reported, "lists and objects are nested too deep here"),
-        };
-    };
-    let place = |message: &str| at(text, reported, message);
-    match code {
-        ErrorCode::EofParsingValue => place("the file is empty; it must hold { key: value, … }"),
-        ErrorCode::EofParsingComment => place("a /* comment is not closed"),
-        ErrorCode::EofParsingString => place("a string is not closed"),
-        ErrorCode::EofParsingObject | ErrorCode::EofParsingArray => {
-            place("the file ends before what opens here is closed")
-        }
-        ErrorCode::LineTerminatorInString => place("the string is not closed on its line"),
-        ErrorCode::InvalidEscapeSequence => place("no such escape sequence in a string"),
-        ErrorCode::LeadingZero => {
-            place("a number must not start with 0; an octal mode is a string, as in \"0660\"")
-        }
-        ErrorCode::ExpectedColon => place("expected a colon between key and value"),
-        ErrorCode::ExpectedIdentifier | ErrorCode::InvalidKey if rest.starts_with('#') => {
-            place("comments start with //, not with #")
-        }
-        ErrorCode::ExpectedIdentifier | ErrorCode::InvalidKey => {
-            place("expected a key: a plain name, or any string in quotes")
-        }
-        ErrorCode::ExpectedComma if is_key_or_value(rest) => separated(text, reported),
-        ErrorCode::TrailingCharacters => {
-            place("the file must end with the } of its one object; code is not run")
-        }
-        // json5 has already gone past the letters or the slash that made it guess.
-        _ => {
-            let start = word_start(text, reported);
-            match excerpt(&text[start..]) {
-                "" => at(text, start, "expected a value"),
-                found => at(text, start, code_message(text, start, found)),
-            }
-        }
-    }
-}
-
-/// Whether the text goes on with something that could be a member or an element: so it is a comma
-/// that is missing, rather than an operator that is there.
-fn is_key_or_value(rest: &str) -> bool {
-    rest.starts_with(|c: char| c.is_alphanumeric() || "_$\"'{".contains(c))
-}
-
-/// A comma is missing, or a bare word is glued to what json5 took for a value (`10ms`, `nullish`).
-fn separated(text: &str, reported: usize) -> SyntaxError {
-    let start = word_start(text, reported);
-    if start < reported {
-        return at(
-            text,
-            start,
-            code_message(text, start, excerpt(&text[start..])),
-        );
-    }
-    let found = excerpt(&text[reported..]);
-    at(
-        text,
-        reported,
-        format!("a comma is missing before `{found}`"),
-    )
-}
-
-/// Back to the start of the word around `offset`, or to a `/` before it.
-fn word_start(text: &str, offset: usize) -> usize {
-    let before = &text[..offset];
-    let word = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
-    match before.strip_suffix('/') {
-        Some(rest) => rest.len(),
-        None => word.len(),
-    }
+pub(super) fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}')
 }
 
 /// From the start of `rest` to the end of the value, as far as it is on one line.
-fn excerpt(rest: &str) -> &str {
+pub(super) fn excerpt(rest: &str) -> &str {
     let mut depth = 0;
     let mut end = rest.len();
     for (offset, c) in rest.char_indices() {
@@ -181,7 +72,7 @@ fn excerpt(rest: &str) -> &str {
 }
 
 /// What to write instead of the code `found` at `start`.
-fn code_message(text: &str, start: usize, found: &str) -> String {
+pub(super) fn code_message(text: &str, start: usize, found: &str) -> String {
     const READ: &str = "this file is read, not run";
     let line = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let value = &text[line..start + found.len()];
@@ -272,7 +163,7 @@ mod tests {
             ),
             ("{ a: \"a\" + b }", 1, 10, code("+ b", INSTEAD)),
             ("{ a: 10 * 1000, b: 1 }", 1, 9, code("* 1000", INSTEAD)),
-            ("{ a: 60*1000 }", 1, 6, code("60*1000", INSTEAD)),
+            ("{ a: 60*1000 }", 1, 8, code("*1000", INSTEAD)),
             ("{ a: 10 / 2 }", 1, 9, code("/ 2", INSTEAD)),
             ("{ a: 1+2 }", 1, 6, code("1+2", INSTEAD)),
             ("{ a: f(1, 2), b: 1 }", 1, 6, code("f(1, 2)", INSTEAD)),
@@ -331,6 +222,19 @@ mod tests {
             ),
             ("{ a: , b: 1 }", 1, 6, "expected a value".to_owned()),
             ("{ a: [1,,2] }", 1, 9, "expected a value".to_owned()),
+            ("{ a: ; }", 1, 6, "expected a value".to_owned()),
+            (
+                "{ a: 1; }",
+                1,
+                7,
+                "expected a comma, or the closing }".to_owned(),
+            ),
+            (
+                "{ a: [1} }",
+                1,
+                8,
+                "expected a comma, or the closing ]".to_owned(),
+            ),
             (
                 "{ a 1 }",
                 1,
@@ -386,7 +290,7 @@ mod tests {
                 5,
                 "the file ends before what opens here is closed".to_owned(),
             ),
-            ("{ a: 1 /* b", 1, 1, "a /* comment is not closed".to_owned()),
+            ("{ a: 1 /* b", 1, 8, "a /* comment is not closed".to_owned()),
             (
                 "",
                 1,

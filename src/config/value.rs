@@ -1,15 +1,7 @@
 //! A value of the config file, as JavaScript would hold it: members keep their order, and of a
 //! repeated key the last value wins in the place of the first.
 //!
-//! Deserialised by hand from any self-describing format; [`super::syntax`] feeds it JSON5. Nesting
-//! is bounded because json5 recurses and a reload must not be able to overflow the stack.
-
-use std::fmt;
-
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-
-/// Deeper than any config; far below what the stack holds.
-const MAX_DEPTH: usize = 32;
+//! Made by [`super::syntax`].
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,93 +82,10 @@ fn quoted(text: &str) -> String {
     json
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        Nested(MAX_DEPTH).deserialize(deserializer)
-    }
-}
-
-/// How many levels more may open.
-#[derive(Clone, Copy)]
-struct Nested(usize);
-
-impl Nested {
-    fn inner(self) -> Nested {
-        Nested(self.0.saturating_sub(1))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Nested {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.0 == 0 {
-            return Err(D::Error::custom("lists and objects are nested too deep"));
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Nested {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
-        Ok(Value::Bool(flag))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(number as f64))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Number(number as f64))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Number(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::String(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = access.next_element_seed(self.inner())? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members: Vec<(String, Value)> = Vec::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let value = access.next_value_seed(self.inner())?;
-            match members.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, earlier)) => *earlier = value,
-                None => members.push((key, value)),
-            }
-        }
-        Ok(Value::Object(members))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::super::syntax::parse;
 
     #[test]
     fn text_and_json() {
@@ -199,17 +108,9 @@ mod tests {
             ("[{a:1},{}]", r#"{"a":1},{}"#, r#"[{"a":1},{}]"#),
             ("{a:1,b:2,a:3}", r#"{"a":3,"b":2}"#, r#"{"a":3,"b":2}"#),
         ] {
-            let value: Value = json5::from_str(source).unwrap();
+            let (_, value) = parse(&format!("{{x: {source}}}")).unwrap().remove(0);
             assert_eq!(value.to_text(), text, "{source}");
             assert_eq!(value.to_json(), json, "{source}");
         }
-    }
-
-    #[test]
-    fn nesting_is_bounded() {
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(json5::from_str::<Value>(&nested(MAX_DEPTH)).is_ok());
-        assert!(json5::from_str::<Value>(&nested(MAX_DEPTH + 1)).is_err());
-        assert!(json5::from_str::<Value>(&nested(1_000_000)).is_err());
     }
 }

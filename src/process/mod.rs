@@ -15,6 +15,7 @@ pub mod detach;
 pub mod harden;
 pub mod notify;
 pub mod pidfile;
+pub mod replace;
 pub mod signals;
 pub mod title;
 pub mod user;

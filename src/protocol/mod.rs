@@ -21,7 +21,7 @@ pub enum Value<'a> {
     Counter(f64),
     /// A timer value that stands for `count` events (1 over the sample rate).
     Timer {
-        /// In the unit that the client measures in, milliseconds by custom. Not below zero.
+        /// In the unit that the client measures in, milliseconds by custom.
         value: f64,
         /// 1 over the sample rate.
         count: f64,
@@ -279,8 +279,9 @@ struct Group<'a> {
 #[derive(Clone, Copy)]
 struct Kind<'a> {
     name: &'a [u8],
-    /// Whether white space was there. The original checks a type as written and uses it cleaned;
-    /// so `u:word|s` is a member and `u:word|s ` is not, while `u:5|s ` is.
+    /// Whether no white space was there. The original checks a value under the type as written and
+    /// uses it under the cleaned one. So with a carriage return or the like behind the type a member
+    /// of a set must be a number, and a timer may be below zero.
     exact: bool,
 }
 
@@ -384,8 +385,11 @@ fn read_value<'a>(text: &'a [u8], kind: Kind<'_>, count: f64) -> Option<Value<'a
     }
     let number = number::parse(text)?;
     match kind.name {
-        b"c" | b"m" => Some(Value::Counter(number * count)),
-        b"ms" | b"h" | b"d" if number >= 0.0 => Some(Value::Timer {
+        // One value alone must not spoil the whole interval's sum.
+        b"c" | b"m" => Some(number * count)
+            .filter(|value| value.is_finite())
+            .map(Value::Counter),
+        b"ms" | b"h" | b"d" if number >= 0.0 || !kind.exact => Some(Value::Timer {
             value: number,
             count,
         }),

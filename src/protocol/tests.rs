@@ -89,6 +89,7 @@ fn must_parse() {
         (":1|c", &[" c 1"]),
         ("u:5|s\r", &["u s 5"]),
         ("t:-0|ms", &["t ms -0 x1"]),
+        ("t:-1|ms\r\n", &["t ms -1 x1"]),
         ("a:0.1|c|@0.3", &["a c 0.33333333333333337"]),
     ] {
         assert_eq!(found(packet), expected, "{packet:?}");
@@ -128,10 +129,10 @@ fn must_not_parse() {
         ("a:1|c|@Infinity", &["1,c,@Infinity"]),
         ("a:Infinity|c", &["Infinity,c"]),
         ("a:1e400|c", &["1e400,c"]),
+        ("a:1e308|c|@0.1", &["1e308,c,@0.1"]),
         ("a:0x10|c", &["0x10,c"]),
         ("a: |c", &[" ,c"]),
         ("a:-1|ms", &["-1,ms"]),
-        ("a:-1|ms ", &["-1,ms "]),
         ("a:-1|h", &["-1,h"]),
         ("a:word|s ", &["word,s "]),
         ("a:u|s|@abc", &["u,s,@abc"]),

@@ -6,7 +6,7 @@
 //! datagrams  [      2    ][      2      ][  1 open ]    length and lines of each
 //! ```
 
-use crate::sys::BATCH;
+use crate::sys::SEND_BATCH;
 use std::collections::VecDeque;
 use std::io;
 
@@ -109,13 +109,13 @@ impl Queue {
         // The last call stopped short: the next one tells why.
         let mut short = false;
         while !self.datagrams.is_empty() {
-            let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
+            let mut batch: [&[u8]; SEND_BATCH] = [&[]; SEND_BATCH];
             let mut end = start;
             for (slice, datagram) in batch.iter_mut().zip(&self.datagrams) {
                 *slice = &self.bytes[end..end + datagram.length];
                 end += datagram.length;
             }
-            let count = self.datagrams.len().min(BATCH);
+            let count = self.datagrams.len().min(SEND_BATCH);
             match send(&batch[..count]) {
                 Ok(taken) if taken > 0 => {
                     if short {
@@ -173,7 +173,7 @@ impl Queue {
 
     /// A batch is full. (One more than that: the last datagram is still open.)
     pub fn is_full(&self) -> bool {
-        self.datagrams.len() > BATCH
+        self.datagrams.len() > SEND_BATCH
     }
 
     /// Nothing waits.
@@ -284,7 +284,7 @@ mod tests {
         let mut queue = queue(&lines[..1], 10);
         send(&mut queue, vec![]);
         let mut full = lines[1..].iter().map(|line| queue.push(line.as_bytes()));
-        assert_eq!(full.position(|full| full), Some(BATCH));
+        assert_eq!(full.position(|full| full), Some(SEND_BATCH));
         full.for_each(drop);
         let mut calls = Vec::new();
         queue.send(|datagrams| {

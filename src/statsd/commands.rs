@@ -4,6 +4,7 @@
 use super::Core;
 use crate::admin::{self, Caller, Commands, Reply};
 use crate::event_loop::Now;
+use crate::json;
 use crate::number;
 use crate::statsd::flush::milliseconds;
 use crate::store::{Kind, Shown};
@@ -145,18 +146,18 @@ impl Core {
             if let Some((name, shown)) = store.show(list.kind, list.slot) {
                 if list.value == 0 {
                     say(out, if list.begun { ",\n  " } else { "\n  " });
-                    admin::write_json_string(out, name);
+                    json::string(out, name);
                     say(out, ": ");
                     list.begun = true;
                 }
                 match shown {
-                    Shown::Number(value) => write_number(out, value),
+                    Shown::Number(value) => json::number(out, value),
                     Shown::Values(samples) => {
                         say(out, if list.value == 0 { "[" } else { "" });
                         let values = samples.some_from(list.value);
                         for value in values {
                             say(out, if list.value == 0 { "" } else { ", " });
-                            write_number(out, *value);
+                            json::number(out, *value);
                             list.value += 1;
                         }
                         if !values.is_empty() {
@@ -227,14 +228,5 @@ impl Core {
         delete.names.pop_front();
         (delete.slot, delete.found) = (0, false);
         false
-    }
-}
-
-/// As JSON, which has no infinity.
-fn write_number(out: &mut Vec<u8>, value: f64) {
-    if value.is_finite() {
-        number::write(out, value);
-    } else {
-        say(out, "null");
     }
 }

@@ -13,8 +13,9 @@ use crate::store::table::{MAX_NAME, Table};
 use std::io::Write;
 use std::time::Instant;
 
-/// Names counted in an interval; more are not told apart.
+/// Names counted in an interval, and bytes of them; more are not told apart.
 const MAX_NAMES: usize = 100_000;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// See the module.
 pub struct KeyFlush {
@@ -54,11 +55,15 @@ impl KeyFlush {
         protocol::bucket(line, sanitize, &mut self.name);
         match self.counts.find(&self.name) {
             Some(id) => *self.counts.get_mut(id) += 1,
-            None if self.counts.len() < MAX_NAMES && self.name.len() <= MAX_NAME => {
+            None if self.has_room() && self.name.len() <= MAX_NAME => {
                 self.counts.insert(&self.name, 0, 1);
             }
             None => {}
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.counts.len() < MAX_NAMES && self.counts.name_bytes() < MAX_BYTES
     }
 
     /// Writes what is due.

@@ -5,9 +5,10 @@
 
 mod commands;
 mod flush;
-mod intake;
+pub mod intake;
 mod key_flush;
 mod schedule;
+mod state;
 
 use crate::admin::Console;
 use crate::backend::{self, Backend};
@@ -27,6 +28,7 @@ use crate::{sys, timer};
 use flush::Flusher;
 use intake::Intake;
 use schedule::Schedule;
+use state::StateFile;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
@@ -40,6 +42,7 @@ pub struct Daemon {
     inputs: Inputs,
     core: Core,
     schedule: Schedule,
+    state: Option<StateFile>,
     reloader: Reloader,
     notifier: Notifier,
     ending: Option<Ending>,
@@ -118,11 +121,21 @@ impl Program for Daemon {
             console: Console::new(console, limits, &config.mgmt.allow),
             inputs,
             schedule: Schedule::new(config.flush_interval, config.flush_align, now),
+            state: StateFile::new(&config, now),
             core: Core::new(config, now),
             reloader: Reloader::new(&surroundings, now),
             notifier: surroundings.notifier,
             ending: None,
         })
+    }
+
+    fn settle(&mut self) {
+        if let Some(state) = &self.state {
+            let Core {
+                intake, backends, ..
+            } = &mut self.core;
+            state.restore(&mut intake.store, backends, Now::read());
+        }
     }
 
     fn listens_on(&self) -> Vec<String> {
@@ -147,6 +160,9 @@ impl Role for Daemon {
         }
         self.inputs.register(poll);
         poll.wake_at(self.schedule.next());
+        if let Some(state) = &mut self.state {
+            state.register(poll);
+        }
         if let Some(key_flush) = &self.core.intake.key_flush {
             poll.wake_at(key_flush.next());
         }
@@ -194,6 +210,9 @@ impl Role for Daemon {
         self.core.intake.report(now);
         if let Some(key_flush) = &mut self.core.intake.key_flush {
             key_flush.turn(now);
+        }
+        if let Some(state) = self.state.as_mut().filter(|_| self.ending.is_none()) {
+            state.turn(&self.core.intake.store, &self.core.backends, poll, now);
         }
         let watches = self.core.config.common.automatic_config_reload && self.ending.is_none();
         if watches && self.reloader.turn(now) {
@@ -243,6 +262,7 @@ impl Daemon {
         self.console.configure(&config.limits, &config.mgmt.allow);
         self.schedule
             .configure(config.flush_interval, config.flush_align, now);
+        StateFile::configure(&mut self.state, &config, now);
         self.core.configure(config, now);
     }
 
@@ -290,10 +310,21 @@ impl Daemon {
         if !done && now.mono < ending.until {
             return Flow::On;
         }
-        if !done {
-            log::error!(
-                "{undelivered} bytes could not be delivered within shutdownTimeout and are lost"
+        let state = self.state.as_mut();
+        let kept = state.map_or(0, |state| {
+            state.save(&core.intake.store, &core.backends, now)
+        });
+        let lost = undelivered.saturating_sub(kept);
+        if kept > 0 {
+            log::warning!(
+                "{kept} bytes could not be delivered within shutdownTimeout; the state file keeps them"
             );
+        }
+        if core.flusher.is_running() {
+            log::error!("the last flush could not be completed within shutdownTimeout");
+        }
+        if lost > 0 {
+            log::error!("{lost} bytes could not be delivered within shutdownTimeout and are lost");
         }
         log::info!("stopped");
         Flow::Done

@@ -5,6 +5,7 @@ use super::*;
 use crate::admin::{Caller, Commands, Reply};
 use crate::backend::Totals;
 use crate::backend::graphite::Graphite;
+use crate::config::reader::Reader;
 use crate::config::value::Value;
 use crate::config::{BackendKind, Environment};
 use crate::net::stream::Lines;
@@ -188,7 +189,8 @@ fn compare(found: &str, recorded: &[Value], prefix: &str, what: &str) {
 
 fn play(file: &str) -> usize {
     let path = format!("{}/tests/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
-    let scenarios: Value = json5::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let source = std::fs::read_to_string(path).unwrap();
+    let scenarios = Reader::new(&source).file().unwrap();
     for scenario in list(&scenarios) {
         let name = format!("{file}: {}", text(member(scenario, "name").unwrap()));
         let config = member(scenario, "config").unwrap();

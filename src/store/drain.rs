@@ -79,7 +79,7 @@ impl Store {
         }
         self.settle_own();
         self.bank = 1 - self.bank;
-        (self.timer_values, self.set_members) = (0, 0);
+        (self.timer_values, self.set_members, self.set_bytes) = (0, 0, 0);
         self.counters.drain_begin();
         self.timers.drain_begin();
         self.gauges.drain_begin();
@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// The gauge that the daemon sets itself at each flush does not age.
-    fn is_own_gauge(&self, id: u32) -> bool {
+    pub(super) fn is_own_gauge(&self, id: u32) -> bool {
         let rest = self
             .gauges
             .name(id)

@@ -35,14 +35,21 @@ struct Gauge {
     idle: u32,
 }
 
+/// Names, and the members of sets, may have this many bytes on average; so the limits on their number
+/// bound the memory too, whatever their length.
+const AVERAGE: usize = 128;
+
+/// What there is room for in any case, for limits on a few names.
+const LEAST: usize = 64 * 1024;
+
 /// The bounds on what a store takes; a newcomer over one is refused, what is known keeps working.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Distinct names of all types together.
+    /// Distinct names of all types together; and so many times 128 bytes of them.
     pub names: usize,
     /// Timer values in an interval.
     pub timer_values: usize,
-    /// Set members in an interval.
+    /// Set members in an interval; and so many times 128 bytes of them.
     pub set_members: usize,
 }
 
@@ -88,6 +95,7 @@ pub struct Store {
     /// In the bank in use.
     timer_values: usize,
     set_members: usize,
+    set_bytes: usize,
     drain: Option<drain::Drain>,
     scratch: Vec<u8>,
 }
@@ -125,6 +133,7 @@ impl Store {
             refused: Refused::default(),
             timer_values: 0,
             set_members: 0,
+            set_bytes: 0,
             drain: None,
             scratch: Vec::new(),
         };
@@ -240,17 +249,20 @@ impl Store {
         if members.find(member).is_some() {
             return;
         }
-        if self.set_members >= self.bounds.set_members {
+        let bytes = self.set_bytes + member.len();
+        if self.set_members >= self.bounds.set_members || bytes > room(self.bounds.set_members) {
             self.refused.set_members += 1;
             return;
         }
+        self.set_bytes = bytes;
         self.set_members += 1;
         members.insert(member, 0, ());
     }
 
     /// Makes a bucket for a value to come. `false` if there are too many.
     fn insert(&mut self, name: &[u8], value: &Value<'_>) -> bool {
-        if self.name_count() >= self.bounds.names {
+        let bytes = self.name_bytes() + self.growth_for(name.len(), value);
+        if self.name_count() >= self.bounds.names || bytes > room(self.bounds.names) {
             self.refused.names += 1;
             return false;
         }
@@ -269,6 +281,22 @@ impl Store {
     /// Distinct names of all types together.
     pub fn name_count(&self) -> usize {
         self.counters.len() + self.timers.len() + self.gauges.len() + self.sets.len()
+    }
+
+    fn name_bytes(&self) -> usize {
+        self.counters.name_bytes()
+            + self.timers.name_bytes()
+            + self.gauges.name_bytes()
+            + self.sets.name_bytes()
+    }
+
+    fn growth_for(&self, length: usize, value: &Value<'_>) -> usize {
+        match value {
+            Value::Counter(_) => self.counters.growth_for(length),
+            Value::Timer { .. } => self.timers.growth_for(length),
+            Value::Gauge(_) | Value::GaugeDelta(_) => self.gauges.growth_for(length),
+            Value::Set(_) => self.sets.growth_for(length),
+        }
     }
 
     /// What was refused so far.
@@ -354,6 +382,26 @@ impl Store {
         }
     }
 
+    /// A gauge for the state file: name, present value, flushes since its update. `None` if the slot is
+    /// vacant, or of a gauge that the daemon sets itself.
+    pub fn gauge(&self, id: u32) -> Option<(&[u8], f64, u32)> {
+        match self.show(Kind::Gauge, id)? {
+            (name, Shown::Number(value)) if !self.is_own_gauge(id) => {
+                Some((name, value, self.gauges.get(id).idle))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a gauge from the state file.
+    pub fn restore_gauge(&mut self, name: &[u8], value: f64, idle: u32) {
+        self.apply(name, Value::Gauge(value));
+        // Not found by this name: refused, or of other settings and stored sanitized.
+        if let Some(id) = self.gauges.find(name) {
+            self.gauges.get_mut(id).idle = idle;
+        }
+    }
+
     /// Takes a bucket out at once, also of a flush that is being handed out. `false` if unknown. The
     /// daemon's own three counters start over instead.
     pub fn delete(&mut self, kind: Kind, name: &[u8]) -> bool {
@@ -386,6 +434,11 @@ impl Store {
                 .is_some(),
         }
     }
+}
+
+/// Bytes for so many names or members.
+fn room(count: usize) -> usize {
+    count.saturating_mul(AVERAGE).max(LEAST)
 }
 
 #[cfg(test)]

@@ -89,6 +89,16 @@ impl<P: Default> Table<P> {
             + self.names.bytes.capacity()
     }
 
+    /// Bytes that names take, the room that is free among them.
+    pub fn name_bytes(&self) -> usize {
+        self.names.bytes.len()
+    }
+
+    /// Bytes that one more name of this length would add to [`Table::name_bytes`].
+    pub fn growth_for(&self, length: usize) -> usize {
+        self.names.growth_for(length)
+    }
+
     /// The slot of a name.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<u32> {
@@ -387,6 +397,14 @@ impl Arena {
         self.free[units] = u32::from_le_bytes(next);
         self.bytes[from..from + name.len()].copy_from_slice(name);
         room - 1
+    }
+
+    fn growth_for(&self, length: usize) -> usize {
+        let units = length.div_ceil(UNIT);
+        match self.free.get(units) {
+            Some(room) if *room != 0 => 0,
+            _ => units * UNIT,
+        }
     }
 
     fn remove(&mut self, at: u32, length: usize) {

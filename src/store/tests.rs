@@ -201,6 +201,40 @@ fn without_sanitizing_names_stay_as_they_came() {
     assert_eq!((out["c fo/o"].as_str(), out["c fo-o"].as_str()), ("1", "1"));
 }
 
+/// Long names and members count as several, so that their number bounds the memory.
+#[test]
+fn long_names_are_bounded_too() {
+    let bounds = Bounds {
+        names: 1000,
+        timer_values: 10,
+        set_members: 1000,
+    };
+    let delete = Policy {
+        delete_counters: true,
+        delete_sets: true,
+        ..Policy::default()
+    };
+    let mut store = Store::new("statsd", true, bounds);
+    // Sizes that differ each time: the room of those that went does not fit those that come.
+    for round in 0..40 {
+        for n in 0..400 {
+            let name = format!("{}.{n}", "n".repeat(500 + 8 * round));
+            store.apply(name.as_bytes(), Value::Counter(1.0));
+            store.apply(b"set", Value::Set(name.as_bytes()));
+        }
+        assert!(store.name_bytes() <= 128_000, "{}", store.name_bytes());
+        let out = flush(&mut store, plan(delete), 1_000_000, |_| ());
+        let members: f64 = out["s set"].parse().unwrap();
+        assert!(members * 500.0 <= 128_000.0, "{members} members");
+    }
+    let refused = store.refused();
+    assert!(refused.names > 0 && refused.set_members > 0);
+    // A name that fits a room that is free still comes in.
+    let name = format!("{}.0", "n".repeat(500));
+    assert!(store.apply(name.as_bytes(), Value::Counter(1.0)));
+    assert!(store.counters.find(name.as_bytes()).is_some());
+}
+
 /// Over a bound the newcomer is refused and what is known keeps working.
 #[test]
 fn bounds() {

@@ -115,8 +115,8 @@ fn a_flush_is_one_object_with_a_bucket_a_line() {
     "g": 1e+21
   },
   "timer_data": {
-    "t": {"count": 2, "sum": 3, "count_90": 2, "histogram": {"bin_1_5": 1, "bin_inf": 1}},
-    "u": {"count": 1, "sum": 0.5, "count_90": 1}
+    "t": {"count_90": 2, "count": 2, "sum": 3, "histogram": {"bin_1_5": 1, "bin_inf": 1}},
+    "u": {"count_90": 1, "count": 1, "sum": 0.5}
   },
   "counter_rates": {
     "a": 0.3,
@@ -136,9 +136,9 @@ fn pretty_is_spread_out() {
     let text = printed(&mut console, &LINES);
     let data = r#"
     "t": {
+      "count_90": 2,
       "count": 2,
       "sum": 3,
-      "count_90": 2,
       "histogram": {
         "bin_1_5": 1,
         "bin_inf": 1

@@ -247,6 +247,8 @@ impl Delivery {
                 self.target(),
                 spool.limit()
             );
+        } else {
+            log::debug!("graphite {}: {error}", self.target());
         }
         self.state = State::Waiting {
             until: now.mono + self.backoff.pause(),
@@ -295,15 +297,11 @@ fn expect_silence(socket: &mut Socket) -> io::Result<()> {
     }
 }
 
-/// Whether the peer has closed its side; what it may say is passed over.
+/// Whether the peer has closed its side; what it may say is passed over, a little in each turn.
 fn has_closed(socket: &mut Socket) -> io::Result<bool> {
-    let mut passed_over = [0; 512];
-    loop {
-        match socket.read(&mut passed_over) {
-            Ok(0) => return Ok(true),
-            Ok(_) => {}
-            Err(error) if is_passing(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        }
+    match socket.read(&mut [0; 4096]) {
+        Ok(length) => Ok(length == 0),
+        Err(error) if is_passing(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }

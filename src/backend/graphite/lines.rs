@@ -144,6 +144,11 @@ impl Lines {
         self.line.begin(timestamp, &self.space);
     }
 
+    /// Whether the present flush is one of pickles.
+    pub fn is_pickle(&self) -> bool {
+        self.space.pickle
+    }
+
     /// The flush is complete.
     pub fn end(&mut self, to: &mut Spool) {
         self.line.close_block(to);

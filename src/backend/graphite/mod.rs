@@ -10,9 +10,10 @@ mod delivery;
 mod lines;
 mod spool;
 
-use super::{Backend, Totals};
+use super::{Backend, Piece, Place, Totals};
 use crate::config::{BackendKind, Config};
 use crate::event_loop::{Now, PollSet};
+use crate::log;
 use crate::snapshot::{Entry, Flush};
 use delivery::Delivery;
 use lines::Lines;
@@ -24,6 +25,8 @@ pub struct Graphite {
     lines: Lines,
     spool: Spool,
     delivery: Option<Delivery>,
+    /// `graphiteProtocol`.
+    pickle: bool,
     report: Report,
     began: Instant,
 }
@@ -54,6 +57,7 @@ impl Graphite {
             lines: Lines::new(config),
             spool: Spool::new(config.graphite.spool_bytes),
             delivery: Delivery::new(&config.graphite),
+            pickle: config.graphite.pickle,
             report,
             began: now.mono,
         }
@@ -67,6 +71,7 @@ impl Backend for Graphite {
 
     fn configure(&mut self, config: &Config) {
         self.lines.configure(config);
+        self.pickle = config.graphite.pickle;
         self.spool.set_limit(config.graphite.spool_bytes);
         let stays = self
             .delivery
@@ -82,7 +87,7 @@ impl Backend for Graphite {
     fn flush_begin(&mut self, flush: &Flush, now: Now) {
         self.began = now.mono;
         self.lines.begin(flush.timestamp);
-        self.spool.begin();
+        self.spool.begin(self.lines.is_pickle());
     }
 
     fn flush_entry(&mut self, flush: &Flush, entry: &Entry<'_>) {
@@ -102,7 +107,7 @@ impl Backend for Graphite {
         }
     }
 
-    fn flush_end(&mut self, _flush: &Flush, totals: &Totals, now: Now) {
+    fn flush_end(&mut self, flush: &Flush, totals: &Totals, now: Now) {
         let calculation = now.mono.saturating_duration_since(self.began).as_millis();
         let (lines, to, report) = (&mut self.lines, &mut self.spool, &self.report);
         lines.num_stats(to, totals.num_stats as f64);
@@ -121,6 +126,13 @@ impl Backend for Graphite {
         }
         lines.end(to);
         to.end();
+        // As the original says with `debug`, and what else one wants to know then.
+        log::debug!(
+            "graphite: flush of {}: numStats {}, {} bytes wait to be delivered",
+            flush.timestamp,
+            totals.num_stats,
+            self.spool.bytes()
+        );
         if self.delivery.is_none() {
             self.spool.clear();
         }
@@ -154,6 +166,7 @@ impl Backend for Graphite {
     }
 
     fn turn(&mut self, poll: &PollSet, now: Now) {
+        self.spool.drop_foreign(self.pickle);
         if let Some(delivery) = &mut self.delivery {
             delivery.turn(&mut self.spool, &mut self.report, poll, now);
         }
@@ -163,6 +176,17 @@ impl Backend for Graphite {
         if let Some(delivery) = &mut self.delivery {
             delivery.hurry(now);
         }
+    }
+
+    fn piece(&self, after: Option<Place>) -> Option<(Place, Piece<'_>)> {
+        self.spool.piece(after)
+    }
+
+    fn take_back(&mut self, piece: &Piece<'_>) -> bool {
+        if self.delivery.is_some() {
+            self.spool.take_back(piece);
+        }
+        self.delivery.is_some()
     }
 
     fn undelivered(&self) -> usize {

@@ -8,6 +8,7 @@
 //! A part is what one connection delivers. It leaves when Graphite has taken it, or when the spool is
 //! over its limit: then the oldest flush goes as a whole, except for a part under delivery.
 
+use crate::backend::{Piece, Place};
 use crate::log;
 use std::collections::VecDeque;
 
@@ -26,6 +27,10 @@ pub struct Spool {
     limit: usize,
     /// Counts flushes, to tell which parts belong together.
     flush: u64,
+    /// Counts parts.
+    part: u64,
+    /// What the flush that was restored last was called in the state file.
+    restored: Option<u64>,
     dropped_flushes: u64,
     dropping: log::Latch,
 }
@@ -35,7 +40,10 @@ pub struct Spool {
 pub struct Part {
     pub blocks: Vec<Vec<u8>>,
     pub bytes: usize,
+    /// Rises from part to part.
+    id: u64,
     flush: u64,
+    pickle: bool,
     /// The last of its flush.
     pub last: bool,
     /// Under delivery, and so not to be dropped.
@@ -51,6 +59,8 @@ impl Spool {
             bytes: 0,
             limit,
             flush: 0,
+            part: 0,
+            restored: None,
             dropped_flushes: 0,
             dropping: log::Latch::new(),
         }
@@ -60,13 +70,20 @@ impl Spool {
         self.limit = limit;
     }
 
-    /// A flush begins.
-    pub fn begin(&mut self) {
+    /// A flush begins, in lines or in pickles.
+    pub fn begin(&mut self, pickle: bool) {
         self.flush += 1;
-        self.open = Part {
+        self.open = self.next_part(pickle);
+    }
+
+    fn next_part(&mut self, pickle: bool) -> Part {
+        self.part += 1;
+        Part {
+            id: self.part,
             flush: self.flush,
+            pickle,
             ..Part::default()
-        };
+        }
     }
 
     /// Where to write.
@@ -88,10 +105,7 @@ impl Spool {
         self.open.bytes += block.len();
         self.open.blocks.push(block);
         if self.open.bytes >= PART {
-            let next = Part {
-                flush: self.flush,
-                ..Part::default()
-            };
+            let next = self.next_part(self.open.pickle);
             self.parts
                 .push_back(std::mem::replace(&mut self.open, next));
             self.keep_limit();
@@ -170,6 +184,56 @@ impl Spool {
         Some(part)
     }
 
+    /// Drops what comes next as long as it is of the other protocol than is spoken now, after a reload
+    /// or a restart with another `graphiteProtocol`.
+    pub fn drop_foreign(&mut self, pickle: bool) {
+        let foreign = |part: &Part| part.pickle != pickle && !part.busy;
+        let mut dropped = 0;
+        while self.parts.front().is_some_and(foreign) {
+            dropped += self.parts.pop_front().map_or(0, |part| part.bytes);
+        }
+        self.bytes -= dropped;
+        if dropped > 0 {
+            log::error!(
+                "graphite: dropped {dropped} undelivered bytes: graphiteProtocol has changed since"
+            );
+        }
+    }
+
+    /// The piece behind `after`, for the state file.
+    pub fn piece(&self, after: Option<Place>) -> Option<(Place, Piece<'_>)> {
+        let (id, next) = after.map_or((0, 0), |(id, block)| (id, block + 1));
+        let from = self.parts.partition_point(|part| part.id < id);
+        self.parts.range(from..).find_map(|part| {
+            let block = if part.id == id { next } else { 0 };
+            let piece = Piece {
+                flush: part.flush,
+                pickle: part.pickle,
+                last: part.last && block + 1 == part.blocks.len(),
+                bytes: part.blocks.get(block)?,
+            };
+            Some(((part.id, block), piece))
+        })
+    }
+
+    /// Takes a piece from the state file, before the first flush.
+    pub fn take_back(&mut self, piece: &Piece<'_>) {
+        let known = self.restored.replace(piece.flush) == Some(piece.flush);
+        self.flush += u64::from(!known);
+        let full = |part: &Part| part.bytes >= PART || part.last;
+        if !known || self.parts.back().is_none_or(full) {
+            let part = self.next_part(piece.pickle);
+            self.parts.push_back(part);
+        }
+        if let Some(part) = self.parts.back_mut() {
+            part.blocks.push(piece.bytes.to_vec());
+            part.bytes += piece.bytes.len();
+            part.last |= piece.last;
+            self.bytes += piece.bytes.len();
+        }
+        self.keep_limit();
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.parts.clear();
@@ -208,7 +272,7 @@ mod tests {
     use super::*;
 
     fn flush(spool: &mut Spool, blocks: usize) {
-        spool.begin();
+        spool.begin(false);
         for _ in 0..blocks {
             spool.block().extend_from_slice(&[b'x'; 1024 * 1024]);
             spool.close_block();
@@ -249,7 +313,7 @@ mod tests {
     #[test]
     fn a_small_flush_is_one_part() {
         let mut spool = Spool::new(1024 * 1024);
-        spool.begin();
+        spool.begin(false);
         spool.block().extend_from_slice(b"a 1 2\n");
         spool.close_block();
         spool.end();
@@ -258,5 +322,86 @@ mod tests {
             (part.blocks.concat(), part.last),
             (b"a 1 2\n".to_vec(), true)
         );
+    }
+
+    /// Every piece as (flush, last, bytes).
+    fn pieces(spool: &Spool) -> Vec<(u64, bool, usize)> {
+        let mut place = None;
+        let mut found = Vec::new();
+        while let Some((at, piece)) = spool.piece(place) {
+            found.push((piece.flush, piece.last, piece.bytes.len()));
+            place = Some(at);
+        }
+        found
+    }
+
+    #[test]
+    fn what_a_state_file_gives_back_is_what_it_was_given() {
+        let mut old = Spool::new(64 * 1024 * 1024);
+        flush(&mut old, 5);
+        flush(&mut old, 1);
+        flush(&mut old, 0);
+        let mut new = Spool::new(64 * 1024 * 1024);
+        let mut place = None;
+        while let Some((at, piece)) = old.piece(place) {
+            new.take_back(&piece);
+            place = Some(at);
+        }
+        assert_eq!(pieces(&new), pieces(&old));
+        assert_eq!((new.bytes(), new.flushes()), (6 * 1024 * 1024, 2));
+        let first = new.delivered().unwrap();
+        assert_eq!((first.bytes, first.last), (4 * 1024 * 1024, false));
+        assert!(new.delivered().unwrap().last);
+        flush(&mut new, 1);
+        assert_eq!(new.flushes(), 2, "not one with those of before");
+    }
+
+    #[test]
+    fn a_walk_goes_on_where_it_was_when_parts_come_and_go() {
+        let mut spool = Spool::new(64 * 1024 * 1024);
+        (0..4).for_each(|_| flush(&mut spool, 2));
+        let (place, _) = spool.piece(None).unwrap();
+        let (place, piece) = spool.piece(Some(place)).unwrap();
+        assert_eq!((piece.flush, piece.last), (1, true));
+        spool.delivered();
+        spool.delivered();
+        flush(&mut spool, 1);
+        let (_, piece) = spool.piece(Some(place)).unwrap();
+        assert_eq!(piece.flush, 3);
+    }
+
+    #[test]
+    fn no_more_is_taken_back_than_the_limit_allows() {
+        let mut spool = Spool::new(3 * 1024 * 1024);
+        let bytes = vec![b'x'; 1024 * 1024];
+        for flush in 0..5 {
+            let (pickle, last) = (false, true);
+            spool.take_back(&Piece {
+                flush,
+                pickle,
+                last,
+                bytes: &bytes,
+            });
+        }
+        assert_eq!((spool.flushes(), spool.dropped_flushes()), (3, 2));
+    }
+
+    #[test]
+    fn the_other_protocol_goes_nowhere() {
+        let mut spool = Spool::new(64 * 1024 * 1024);
+        flush(&mut spool, 2);
+        flush(&mut spool, 1);
+        spool.begin(true);
+        spool.block().extend_from_slice(b"pickle");
+        spool.close_block();
+        spool.end();
+        spool.drop_foreign(false);
+        assert_eq!(spool.flushes(), 3);
+        spool.start();
+        spool.drop_foreign(true);
+        assert_eq!(spool.flushes(), 3, "one is under way");
+        spool.rewind();
+        spool.drop_foreign(true);
+        assert_eq!((spool.flushes(), spool.bytes()), (1, 6));
     }
 }

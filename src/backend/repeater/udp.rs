@@ -13,7 +13,7 @@ use crate::log;
 use crate::net::backoff::Backoff;
 use crate::net::resolve::{self, Lookup};
 use crate::net::stream::is_passing;
-use crate::sys::{self, BATCH};
+use crate::sys::{self, SEND_BATCH};
 use memchr::memrchr;
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -145,7 +145,7 @@ impl Udp {
             let Some((socket, _)) = &self.socket else {
                 return;
             };
-            let mut datagrams = [&[][..]; BATCH];
+            let mut datagrams = [&[][..]; SEND_BATCH];
             let mut count = 0;
             for (slot, packet) in datagrams.iter_mut().zip(self.queue.front()) {
                 *slot = packet;
@@ -204,7 +204,7 @@ impl Udp {
     }
 
     fn take(&mut self, packet: &[u8]) {
-        if self.queue.bytes() + packet.len() > EARLY || self.queue.packets() >= BATCH {
+        if self.queue.bytes() + packet.len() > EARLY || self.queue.packets() >= SEND_BATCH {
             self.send();
         }
         if !self.queue.push([packet, b""], self.limit) {
@@ -295,5 +295,47 @@ impl Sender for Udp {
 impl std::fmt::Display for Udp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "repeater udp {}:{}", self.target.host, self.target.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Shutdown};
+
+    #[test]
+    fn an_error_that_stays_costs_each_packet_two_tries() {
+        let target = Target {
+            host: "127.0.0.1".to_string(),
+            port: 7,
+        };
+        let mut udp = Udp::new(&target, false);
+        udp.set_limit(1000);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7));
+        let socket = connect(address).unwrap();
+        // Every send on it fails from now on.
+        socket.0.shutdown(Shutdown::Write).unwrap();
+        udp.socket = Some(socket);
+        (0..3).for_each(|_| udp.packet(b"a:1|c"));
+        udp.send();
+        let expected = Counts {
+            sent: 0,
+            dropped: 3,
+            errors: 6,
+        };
+        assert_eq!((udp.counts, udp.queue.packets()), (expected, 0));
+    }
+
+    #[test]
+    fn the_family_asked_for_comes_first_and_the_other_will_do() {
+        let four = SocketAddr::from((Ipv4Addr::LOCALHOST, 7));
+        let six = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 7));
+        assert_eq!(open(vec![six, four], false).unwrap().1, four);
+        assert_eq!(open(vec![four], true).unwrap().1, four);
+        // Where there is no IPv6, the first that works is taken.
+        if connect(six).is_ok() {
+            assert_eq!(open(vec![four, six], true).unwrap().1, six);
+        }
+        assert!(open(Vec::new(), false).is_err());
     }
 }

@@ -1,0 +1,105 @@
+//! The console backend: a line that says when, then one JSON object, a flush.
+
+use crate::common::daemon::Daemon;
+use crate::common::{Dir, LOCAL, NEVER};
+
+const CONSOLE: &str = "backends: ['./backends/console']";
+
+#[test]
+fn each_flush_is_one_json_object() {
+    let dir = Dir::new();
+    let mut daemon = Daemon::start(&dir, &format!("{{ {LOCAL}, {NEVER}, {CONSOLE} }}"));
+    daemon.send("c:3|c\nt:10|ms\nt:30|ms\ng:-7.5|g\ns:b|s\ns:a \"q\"|s\ntagged;k=v:1|c");
+    daemon.wait_received(7);
+    daemon.stop();
+    let flushes = daemon.wait_flushes(1);
+    assert_eq!(flushes.len(), 1);
+    let flush = &flushes[0];
+    assert_eq!(flush.at("counters").at("c").number(), Some(3.0));
+    assert_eq!(flush.at("counters").at("tagged;k=v").number(), Some(1.0));
+    assert_eq!(
+        flush.at("counters").at("statsd.metrics_received").number(),
+        Some(7.0)
+    );
+    assert_eq!(
+        flush.at("counter_rates").at("c").number(),
+        Some(3.0 / 3600.0)
+    );
+    assert_eq!(flush.at("gauges").at("g").number(), Some(-7.5));
+    let values: Vec<_> = flush
+        .at("timers")
+        .at("t")
+        .items()
+        .iter()
+        .map(|v| v.number())
+        .collect();
+    assert_eq!(values, [Some(10.0), Some(30.0)]);
+    let data = flush.at("timer_data").at("t");
+    assert_eq!(data.at("mean").number(), Some(20.0));
+    assert_eq!(data.at("upper_90").number(), Some(30.0));
+    let mut members: Vec<_> = flush
+        .at("sets")
+        .at("s")
+        .items()
+        .iter()
+        .map(|v| v.text())
+        .collect();
+    members.sort_unstable();
+    assert_eq!(members, [Some("a \"q\""), Some("b")]);
+    assert_eq!(flush.at("pctThreshold").items()[0].number(), Some(90.0));
+}
+
+#[test]
+fn counts_are_right_over_many_flushes() {
+    let dir = Dir::new();
+    let mut daemon = Daemon::start(
+        &dir,
+        &format!("{{ {LOCAL}, flushInterval: 100, {CONSOLE} }}"),
+    );
+    for sent in 1..=10 {
+        daemon.send("c:1|c");
+        daemon.wait_flushes(sent);
+    }
+    daemon.stop();
+    let flushes = daemon.console_flushes();
+    let counts = flushes
+        .iter()
+        .filter_map(|flush| flush.at("counters").get("c"));
+    assert_eq!(counts.filter_map(|count| count.number()).sum::<f64>(), 10.0);
+    let dates: Vec<_> = daemon
+        .stdout()
+        .into_iter()
+        .filter(|line| line.contains("Flushing stats at"))
+        .collect();
+    assert_eq!(dates.len(), flushes.len(), "one such line for each object");
+    assert!(dates[0].contains("20"), "it says when: {}", dates[0]);
+}
+
+#[test]
+fn no_colour_where_stdout_is_no_terminal() {
+    let dir = Dir::new();
+    let config = format!("{{ {LOCAL}, {NEVER}, {CONSOLE}, console: {{ prettyprint: true }} }}");
+    let mut daemon = Daemon::start(&dir, &config);
+    daemon.send("c:3|c\nt:10|ms\ng:1|g\ns:b|s");
+    daemon.wait_received(4);
+    daemon.stop();
+    assert!(
+        !daemon.lines().iter().any(|line| line.contains('\x1b')),
+        "colour codes"
+    );
+    let flush = &daemon.wait_flushes(1)[0];
+    assert_eq!(flush.at("counters").at("c").number(), Some(3.0));
+}
+
+#[test]
+fn prettyprint_takes_more_lines() {
+    let lines = |pretty: &str| {
+        let dir = Dir::new();
+        let config = format!("{{ {LOCAL}, {NEVER}, {CONSOLE}, console: {{ {pretty} }} }}");
+        let mut daemon = Daemon::start(&dir, &config);
+        daemon.stop();
+        assert_eq!(daemon.wait_flushes(1).len(), 1);
+        daemon.stdout().len()
+    };
+    assert!(lines("prettyprint: true") >= lines("prettyprint: false"));
+}
