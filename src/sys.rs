@@ -208,13 +208,16 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
 
 // --- memory ---
 
-/// Has large blocks mapped on their own, whatever was freed before: growing one then moves its pages
-/// instead of copying it, and freeing one gives it back.
+/// Has blocks from 32 KiB up mapped on their own, whatever was freed before: growing one then moves its
+/// pages instead of copying it, and freeing one gives it back at once. What is smaller stays with the
+/// process, to be used again: giving back a hundred megabytes of it in one go would take many
+/// milliseconds.
 pub fn map_large_blocks() {
     // SAFETY: mallopt takes two integers; it is called before anything large is allocated.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Drain {
     timer: Option<u32>,
     name: Vec<u8>,
     work: Work,
+    /// A backend has seen that timer; what is left is to give its memory back.
+    handed_over: bool,
     handed_out: usize,
 }
 
@@ -90,6 +92,7 @@ impl Store {
             timer: None,
             name: Vec::new(),
             work: Work::default(),
+            handed_over: false,
             handed_out: 0,
         });
         true
@@ -219,24 +222,31 @@ impl Store {
                     drain.name.clear();
                     drain.name.extend_from_slice(self.timers.name(id));
                     drain.timer = Some(id);
+                    drain.handed_over = false;
                 }
                 step => return step,
             }
         }
-        if !drain.work.step(budget) {
+        if !drain.handed_over {
+            if !drain.work.step(budget) {
+                return Step::More;
+            }
+            let timer = Timer {
+                work: &drain.work,
+                summary: &drain.plan.summary,
+            };
+            visit(Entry::Timer {
+                name: &drain.name,
+                timer,
+            });
+            drain.handed_over = true;
+        }
+        if !drain.work.release(budget) {
             return Step::More;
         }
         let Some(id) = drain.timer.take() else {
             return Step::More;
         };
-        let timer = Timer {
-            work: &drain.work,
-            summary: &drain.plan.summary,
-        };
-        visit(Entry::Timer {
-            name: &drain.name,
-            timer,
-        });
         let buffer = drain.work.end();
         // It may have been deleted meanwhile, and even come back.
         if self.timers.live(id) && self.timers.name(id) == drain.name {
