@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
 
+/// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
+/// few of them as in hundreds.
+const TURN: usize = 256 * 1024;
+
 /// See the module.
 pub struct UdpServer {
     socket: Socket,
@@ -76,12 +80,18 @@ impl UdpServer {
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
     #[inline]
     pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
-        let mut total = 0;
+        let (mut total, mut bytes) = (0, 0);
         for _ in 0..BATCHES {
             match batch.receive(self.socket.as_fd()) {
                 Ok(received) => {
-                    batch.datagrams().for_each(&mut *packet);
+                    for datagram in batch.datagrams() {
+                        bytes += datagram.len();
+                        packet(datagram);
+                    }
                     total += received;
+                    if bytes >= TURN {
+                        return total;
+                    }
                     // Less than a full batch: the queue was empty a moment ago.
                     if received < BATCH {
                         self.failing.set(false);
