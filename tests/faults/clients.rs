@@ -131,3 +131,26 @@ fn out_of_descriptors() {
     wait_stored(&graphite, "stats_counts.b", 1.0);
     daemon.stop();
 }
+
+/// Signals all the while: calls that they interrupt are made again, and no line is lost or doubled.
+#[test]
+fn interrupted_by_signals() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 100, {BOTH}, {} }}",
+        graphite.config()
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    let mut stream = daemon.tcp();
+    let lines = "a:1|c\n".repeat(500);
+    for _ in 0..100 {
+        stream.write_all(lines.as_bytes()).unwrap();
+        daemon.signal("HUP");
+        daemon.signal("CHLD");
+        daemon.signal("WINCH");
+        assert!(daemon.console().ask("health", "\n").starts_with("health"));
+    }
+    graphite.wait_sum("stats_counts.a", 50_000.0);
+    daemon.stop();
+    assert_eq!(graphite.sum("stats_counts.a"), 50_000.0);
+}
