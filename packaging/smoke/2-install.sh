@@ -16,15 +16,7 @@ policy 0
 cp "$DEB" "$ROOT/tmp/statsd.deb"
 newer_deb 99.0.0 "$ROOT/tmp/newer.deb"
 
-init() { in_root /etc/init.d/statsd "$@"; }
-code() { "$@" >/dev/null 2>&1; echo $?; }
-pid() { cat "$ROOT/run/statsd/statsd.pid"; }
-running() { [ "$(readlink "/proc/$1/exe")" = "$ROOT${2:-/usr/sbin/statsd}" ]; }
-gone() { ! [ -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
-files() { (cd "$ROOT" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./tmp -o -path ./run \
-	-o -path './var/lib/dpkg' -o -path './var/cache' -o -path './var/log/*' \) -prune -o -print | sort); }
 reloaded() { console config | grep -q 7000; }
-counted() { console counters | grep -Eq "\"$1\": $2\b"; }
 
 files >"$SCRATCH/before"
 
@@ -46,6 +38,25 @@ check "statsd-check says that all is well" in_root statsd-check
 check "the rc links are there" test -e "$ROOT"/etc/rc2.d/S??statsd -a -e "$ROOT"/etc/rc0.d/K??statsd
 check "the proxy is neither started nor enabled" \
 	bash -c "! ls $ROOT/etc/rc2.d/S??statsd-proxy 2>/dev/null && ! ls $ROOT/run/statsd-proxy 2>/dev/null"
+
+echo "# statsd-check"
+verdict() { in_root statsd-check "$@" >/dev/null; echo $?; }
+same "a figure within its ranges gives 0" 0 "$(verdict -m messages.bad_lines_seen -w 0 -c 0:9)"
+send 'no line'
+seen() { console stats | grep -q '^messages.bad_lines_seen: 1$'; }
+check "(a bad line is counted)" until_true 5 seen
+same "outside the range of -w: 1" 1 "$(verdict -m messages.bad_lines_seen -w 0 -c 5)"
+same "outside that of -c: 2, whatever -w says" 2 "$(verdict -m messages.bad_lines_seen -w 5 -c 0)"
+same "inside an inverted range: 2" 2 "$(verdict -m messages.bad_lines_seen -c @1:3)"
+same "below a lower end: 1" 1 "$(verdict --metric=messages.bad_lines_seen --warning=2:)"
+same "no such figure: 3" 3 "$(verdict -m messages.bad -w 1)"
+same "no range: 3" 3 "$(verdict -m messages.bad_lines_seen -w many)"
+same "nobody there: 2" 2 "$(verdict -P 1)"
+in_root bash -c 'exec 3<>/dev/tcp/127.0.0.1/8126; printf "health down\nquit\n" >&3; cat <&3' >/dev/null
+same "health is down: 2" 2 "$(verdict)"
+same "and 1 for Keepalived" 1 "$(verdict -k)"
+in_root bash -c 'exec 3<>/dev/tcp/127.0.0.1/8126; printf "health up\nquit\n" >&3; cat <&3' >/dev/null
+same "health is up: 0" 0 "$(verdict -k)"
 
 echo "# the init script"
 was=$(pid)

@@ -37,7 +37,6 @@ console() {
 		'exec 3<>/dev/tcp/127.0.0.1/8126; printf "%s\nquit\n" "$1" >&3; cat <&3' console "$1" 2>/dev/null
 }
 send() { inside bash -c 'echo "$1" >/dev/udp/127.0.0.1/8125' send "$1"; }
-counted() { console counters | grep -Eq "\"$1\": $2\b"; }
 configured() { console config | grep -q -- "$1"; }
 
 echo "# sysvinit"

@@ -37,14 +37,6 @@ check "a later version builds from the spec" rpmbuild -bb --nodeps --define "_to
 cp "$SCRATCH"/newer/RPMS/*/*.rpm "$ROOT/tmp/newer.rpm"
 cp "$RPM" "$ROOT/tmp/statsd.rpm"
 
-init() { in_root /etc/init.d/statsd "$@"; }
-code() { "$@" >/dev/null 2>&1; echo $?; }
-pid() { cat "$ROOT/run/statsd/statsd.pid"; }
-running() { [ "$(readlink "/proc/$1/exe")" = "$ROOT/usr/sbin/statsd" ]; }
-files() { (cd "$ROOT" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./tmp -o -path ./run \
-	-o -path './var/lib/rpm' \) -prune -o -print | sort); }
-counted() { console counters | grep -Eq "\"$1\": $2\b"; }
-
 # Directories that belong to other packages on a system of rpms.
 mkdir -p "$ROOT"/usr/lib/{sysctl.d,sysusers.d,systemd/system} "$ROOT"/usr/share/licenses "$ROOT"/etc/{init.d,sysconfig}
 in_root rpm --initdb

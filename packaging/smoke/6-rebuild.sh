@@ -34,6 +34,8 @@ echo "# piuparts"
 # A root that has what the package depends on: the leavings of systemd are not ours.
 layer sysv bookworm sysvinit-core systemd-standalone-sysusers || exit 1
 fresh_root sysv
+rmem_max=$(cat /proc/sys/net/core/rmem_max)
 check "piuparts: install, remove, purge, again" piuparts --existing-chroot="$ROOT" \
 	--distribution=bookworm --mirror="$(mirror) main" --no-adequate "$DEB"
+same "installed in a chroot it leaves this machine's rmem_max alone" "$rmem_max" "$(cat /proc/sys/net/core/rmem_max)"
 rm -rf "$elsewhere"

@@ -135,6 +135,21 @@ console() {
 }
 send() { printf '%s\n' "$1" >"/dev/udp/127.0.0.1/${2:-8125}"; }
 
+# Of the daemon in ROOT, started by its init script:
+init() { in_root /etc/init.d/statsd "$@"; }
+pid() { cat "$ROOT/run/statsd/statsd.pid"; }
+running() { [ "$(readlink "/proc/$1/exe")" = "$ROOT${2:-/usr/sbin/statsd}" ]; } # pid, program
+gone() { ! [ -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+counted() { console counters | grep -Eq "\"$1\": $2\b"; }
+# code COMMAND...: prints its exit code.
+code() { "$@" >/dev/null 2>&1; echo $?; }
+
+# files: what is in ROOT, but for what package managers write.
+files() {
+	(cd "$ROOT" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./tmp -o -path ./run -o -path ./var/cache \
+		-o -path './var/lib/dpkg' -o -path './var/lib/rpm' -o -path './var/log/*' \) -prune -o -print | sort)
+}
+
 # newer_deb VERSION FILE: the package again under a later version, with another shipped config.
 newer_deb() {
 	local dir
