@@ -127,3 +127,44 @@ impl fmt::Display for UdpServer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+    use std::net::{SocketAddr, UdpSocket};
+
+    /// A turn ends after some bytes, however few datagrams they came in, and nothing is left behind.
+    #[test]
+    fn large_datagrams_do_not_make_a_turn_long() {
+        const LENGTH: usize = 20_000;
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&local.into()).unwrap();
+        let to = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut server = UdpServer::new(socket, 4 << 20);
+        let sender = UdpSocket::bind(local).unwrap();
+        // As many as the buffer holds here, without privileges too.
+        for _ in 0..150 {
+            sender.send_to(&[b'x'; LENGTH], to).unwrap();
+        }
+        let queued = 150 - server.take_drops() as usize;
+        let (mut batch, mut turns, mut total) = (ReceiveBatch::default(), 0, 0);
+        loop {
+            let received = server.receive(&mut batch, &mut |datagram| {
+                assert_eq!(datagram.len(), LENGTH);
+            });
+            assert!(
+                received * LENGTH <= TURN + BATCH * LENGTH,
+                "{received} in a turn"
+            );
+            total += received;
+            turns += 1;
+            if received == 0 {
+                break;
+            }
+        }
+        assert_eq!(total, queued);
+        assert!(queued < 2 * BATCH || turns > 2, "{queued} in {turns} turns");
+    }
+}

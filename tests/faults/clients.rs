@@ -112,13 +112,13 @@ fn out_of_descriptors() {
         rest.split_whitespace().nth(field).unwrap().parse().unwrap()
     };
     let (before, start) = (busy("user") + busy("system"), std::time::Instant::now());
-    while start.elapsed() < Duration::from_secs(1) {
+    while start.elapsed() < Duration::from_secs(2) {
         assert!(console.ask("health", "\n").starts_with("health"));
         std::thread::sleep(Duration::from_millis(50));
     }
     // Clock ticks of 10 ms: it waits, and does not ask again and again.
     let ticks = busy("user") + busy("system") - before;
-    assert!(ticks < 50.0, "{ticks} of 100 ticks");
+    assert!(ticks < 20.0, "{ticks} of 200 ticks");
     assert_eq!(
         log_lines(&daemon, "tcp 127.0.0.1"),
         2,
