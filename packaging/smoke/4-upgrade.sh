@@ -70,7 +70,7 @@ code)
 	check "the config is the administrator's" cmp "$SCRATCH/before.js" "$config"
 	check "the reason why it does not start is on the terminal" \
 		grep -Eq 'localConfig.js.*(require|5)' <<<"$output"
-	check "with a word on what that means" grep -q 'does not run' <<<"$output"
+	check "with a word on what that means" grep -q 'was not started' <<<"$output"
 	same "it does not run" 3 "$(in_root /etc/init.d/statsd status >/dev/null; echo $?)"
 	cp "$TOP/packaging/localConfig.js" "$config"
 	check "it starts once the config is mended" in_root /etc/init.d/statsd start
