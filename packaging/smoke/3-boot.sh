@@ -232,3 +232,4 @@ check "the daemon has been restarted" restarted "$pid"
 check "the rpm is erased" in_place -e statsd
 same "the daemon is gone" "" "$(inside pgrep -x statsd)"
 halt
+exit 0

@@ -6,7 +6,7 @@
 if [ "${1:-}" != apart ]; then
 	layer sysv bookworm sysvinit-core systemd-standalone-sysusers || exit 1
 	for kind in unedited edited code; do
-		apart "$0" apart $kind
+		apart "$0" apart $kind || exit 1
 	done
 	exit
 fi
@@ -81,3 +81,4 @@ same "the upstart jobs are gone" "" "$(ls "$ROOT/etc/init/" 2>/dev/null)"
 same "the override for /var/run/statsd is gone" "" "$(in_root dpkg-statoverride --list '*statsd*')"
 check "the scripts and modules are gone" test ! -e "$ROOT/usr/share/statsd"
 in_root /etc/init.d/statsd stop >/dev/null
+exit 0
