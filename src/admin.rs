@@ -110,6 +110,8 @@ struct Client<L> {
     input: Vec<u8>,
     output: VecDeque<u8>,
     long: Option<L>,
+    /// There are commands that the last turn did not come to.
+    behind: bool,
     heard: Instant,
     /// No more commands: the client has closed its side, or said so.
     ending: bool,
@@ -198,6 +200,7 @@ impl<L> Console<L> {
                 input: Vec::new(),
                 output: VecDeque::new(),
                 long: None,
+                behind: false,
                 heard: now.mono,
                 ending: false,
                 open: true,
@@ -237,6 +240,7 @@ impl<L> Client<L> {
             pieces += 1;
         }
         self.write(now);
+        self.behind = self.has_command();
         if self.ending && self.is_done() {
             self.open = false;
         }
@@ -248,7 +252,7 @@ impl<L> Client<L> {
 
     /// All commands so far are answered, and the replies are out.
     fn is_done(&self) -> bool {
-        self.output.is_empty() && self.long.is_none() && !self.has_command()
+        self.output.is_empty() && self.long.is_none() && !self.behind
     }
 
     fn read(&mut self, now: Now) {

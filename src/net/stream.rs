@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 64;
 
+/// How many times that at the end: what a backlog holds.
+const LAST_ACCEPTS: usize = 8;
+
 /// Bytes read from one connection at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -143,7 +146,7 @@ impl StreamServer {
     /// Accepts and reads what is there, within a turn's bounds.
     pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
         if self.acceptor.is_ready(poll) {
-            self.accept(now);
+            self.accept(now.mono);
         }
         let count = self.clients.len();
         let mut room = TURN;
@@ -160,10 +163,11 @@ impl StreamServer {
         self.first = 0;
     }
 
-    fn accept(&mut self, now: Now) {
-        for _ in 0..ACCEPTS {
-            let Some(socket) = self.acceptor.accept(now.mono) else {
-                break;
+    /// Accepts so many as a turn allows; how many there were.
+    fn accept(&mut self, now: Instant) -> usize {
+        for count in 0..ACCEPTS {
+            let Some(socket) = self.acceptor.accept(now) else {
+                return count;
             };
             let full = self.clients.len() >= self.limits.clients;
             if self.full.set(full) {
@@ -182,10 +186,11 @@ impl StreamServer {
                 socket,
                 token: Token::default(),
                 lines: Lines::default(),
-                heard: now.mono,
+                heard: now,
                 open: true,
             });
         }
+        ACCEPTS
     }
 
     /// Reads once from a client; the bytes that came.
@@ -209,8 +214,14 @@ impl StreamServer {
         0
     }
 
-    /// At the end: reads what the kernel has queued, without taking new clients.
+    /// At the end: reads what the kernel has queued, also of clients that it has accepted and we have not.
     pub fn drain(&mut self, until: Instant, packet: &mut impl FnMut(&[u8])) {
+        // Once through the backlog; clients that come all the while must not keep us.
+        for _ in 0..LAST_ACCEPTS {
+            if self.accept(Instant::now()) < ACCEPTS {
+                break;
+            }
+        }
         for index in 0..self.clients.len() {
             while Instant::now() < until && self.read(index, until, packet) > 0 {}
         }

@@ -98,7 +98,9 @@ impl Workers {
             .and_then(|(ours, theirs)| Ok((ours, theirs, sys::fork()?)));
         let worker = &mut self.workers[index];
         match outcome {
-            Ok((_, theirs, Fork::Child)) => {
+            Ok((ours, theirs, Fork::Child)) => {
+                // Or we should never see the parent's end closed.
+                drop(ours);
                 let code = self.be_child(index, theirs);
                 sys::exit_now(code);
             }

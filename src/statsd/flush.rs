@@ -50,10 +50,14 @@ impl Flusher {
         backends: &mut [Box<dyn Backend>],
         now: Now,
     ) {
-        let flush = Flush {
-            timestamp: now.seconds(),
-            seconds: interval.as_secs_f64(),
-        };
+        let seconds = interval.as_secs_f64();
+        let mut timestamp = now.seconds();
+        if seconds >= 1.0 && self.last == Some(timestamp) {
+            // Rounded alike, or the last flush soon after the one before: under the same second
+            // Graphite would put the one in the place of the other.
+            timestamp += 1;
+        }
+        let flush = Flush { timestamp, seconds };
         if let Some(last) = self.last.replace(flush.timestamp) {
             // The timestamp's distance from the last, beside the interval (negative: it came early).
             let lag = flush.timestamp as f64 - last as f64 - flush.seconds;

@@ -84,6 +84,10 @@ impl KeyFlush {
             .open(path);
         let written = file.and_then(|mut file| file.write_all(report.as_bytes()));
         let failed = written.is_err();
+        if report.is_empty() && !failed {
+            // That nothing can be written says little about a disk.
+            return;
+        }
         if self.failing.set(failed) {
             match written {
                 Err(error) => log::error!("keyFlush: cannot write {}: {error}", path.display()),

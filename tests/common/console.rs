@@ -80,6 +80,8 @@ impl Console {
                 true
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // A read with a time-out is not taken up again by itself.
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
             Err(error) => {
                 panic!(
                     "no reply ({error}); so far {:?}",

@@ -254,8 +254,13 @@ fn bound(address: SocketAddr) -> Socket {
 }
 
 fn serve(listener: &Socket, state: &Arc<Mutex<State>>, pickle: bool) {
-    // Fails when `down` or drop shuts the listener.
-    while let Ok((socket, _)) = listener.accept() {
+    loop {
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // `down` or drop has shut the listener.
+            Err(_) => return,
+        };
         let stream = TcpStream::from(socket);
         let mut guard = state.lock().unwrap();
         guard.connections += 1;

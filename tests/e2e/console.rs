@@ -1,7 +1,9 @@
 //! The console backend: a line that says when, then one JSON object, a flush.
 
-use crate::common::daemon::Daemon;
-use crate::common::{Dir, LOCAL, NEVER};
+use crate::common::daemon::{Daemon, STATSD};
+use crate::common::{Dir, LOCAL, NEVER, signal, skipped};
+use crate::process::Detached;
+use std::process::Command;
 
 const CONSOLE: &str = "backends: ['./backends/console']";
 
@@ -92,14 +94,23 @@ fn no_colour_where_stdout_is_no_terminal() {
 }
 
 #[test]
-fn prettyprint_takes_more_lines() {
-    let lines = |pretty: &str| {
-        let dir = Dir::new();
-        let config = format!("{{ {LOCAL}, {NEVER}, {CONSOLE}, console: {{ {pretty} }} }}");
-        let mut daemon = Daemon::start(&dir, &config);
-        daemon.stop();
-        assert_eq!(daemon.wait_flushes(1).len(), 1);
-        daemon.stdout().len()
-    };
-    assert!(lines("prettyprint: true") >= lines("prettyprint: false"));
+fn prettyprint_is_in_colour_on_a_terminal() {
+    let dir = Dir::new();
+    let config =
+        format!("{{ {LOCAL}, flushInterval: 100, {CONSOLE}, console: {{ prettyprint: true }} }}");
+    let (file, pidfile) = (dir.write("statsd.js", &config), dir.text_path("pid"));
+    // It runs a command on a terminal of its own, and hands on what comes out of it.
+    let mut script = Command::new("script");
+    let line = format!("{STATSD} -p {pidfile} {}", file.display());
+    script.args(["-qec", &line, "/dev/null"]);
+    if Command::new("script").arg("--version").output().is_err() {
+        return skipped("no script(1) here");
+    }
+    let mut terminal = Daemon::launch(script);
+    let daemon = Detached::from_pidfile(&dir);
+    let coloured = "\x1b[36m\"counters\"\x1b[39m: {";
+    terminal.wait_line(coloured);
+    terminal.wait_line("\"statsd.bad_lines_seen\"\x1b[39m: \x1b[33m0\x1b[39m,");
+    signal(daemon.0, "TERM");
+    assert_eq!(terminal.wait_end(), Some(0));
 }

@@ -35,13 +35,21 @@ fn delivers_the_last_interval(name: &str) {
     let mut stream = daemon.tcp();
     stream.write_all(b"hello:1|c\n").unwrap();
     daemon.wait_received(1);
-    // No waiting for these: they are in the kernel when the signal comes, and count.
+    // It cannot read these before it gets the signal.
+    daemon.signal("STOP");
+    wait_until("a standstill", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+        stat.contains(") T ").then_some(())
+    });
     let sender = udp_socket(Ipv4Addr::LOCALHOST);
     for _ in 0..100 {
         sender.send_to(b"a:1|c", daemon.address("udp")).unwrap();
     }
     stream.write_all("b:1|c\n".repeat(500).as_bytes()).unwrap();
+    let mut late = daemon.tcp();
+    late.write_all(b"late:1|c\n").unwrap();
     daemon.signal(name);
+    daemon.signal("CONT");
     assert_eq!(daemon.wait_end(), Some(0));
     assert_eq!(graphite.flushes().len(), 1);
     assert_eq!(graphite.sum("stats_counts.hello"), 1.0);
@@ -54,6 +62,11 @@ fn delivers_the_last_interval(name: &str) {
         graphite.sum("stats_counts.b"),
         500.0,
         "bytes in the kernel's queue"
+    );
+    assert_eq!(
+        graphite.sum("stats_counts.late"),
+        1.0,
+        "of a client that waits to be accepted"
     );
 }
 
@@ -155,10 +168,10 @@ fn pidfile_that_cannot_be_written() {
 }
 
 /// A detached daemon, known by its pidfile alone.
-struct Detached(u32);
+pub struct Detached(pub u32);
 
 impl Detached {
-    fn from_pidfile(dir: &Dir) -> Detached {
+    pub fn from_pidfile(dir: &Dir) -> Detached {
         Detached(
             dir.read("pid")
                 .trim()

@@ -3,7 +3,7 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::{Flush, Graphite, by_name};
-use crate::common::{Dir, LOCAL, wait_until};
+use crate::common::{Dir, LOCAL, NEVER, wait_until};
 use crate::config_errors::names_a_place;
 
 const FILE: &str = "statsd.js";
@@ -238,4 +238,79 @@ fn the_interval_changes() {
     graphite.wait_flushes(3);
     daemon.stop();
     assert_eq!(graphite.sum("stats_counts.c"), 1.0);
+}
+
+#[test]
+fn most_keys_change_live() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let base = format!("{LOCAL}, {NEVER}, automaticConfigReload: false");
+    let before = format!("{{ {base}, {} }}", graphite.config());
+    let mut daemon = Daemon::start(&dir, &before);
+    daemon.send("a b:1|c\nt:5|ms\nt:15|ms\ng:1|g");
+    daemon.wait_received(4);
+    assert_eq!(daemon.line_with("a b:1|c"), None);
+
+    let both = graphite
+        .config()
+        .replace("backends: [", "backends: ['console', ");
+    dir.write(
+        FILE,
+        &format!(
+            "{{ {base}, {both}, dumpMessages: true, debug: true, flush_counts: false,
+            prefixStats: 'me', keyNameSanitize: false, histogram: [{{ metric: 't', bins: [10] }}],
+            calculatedTimerMetrics: ['upper_percent', 'histogram', 'count'],
+            percentThreshold: 50, keyFlush: {{ interval: 100 }}, mgmtIdleTimeout: 100,
+            graphite: {{ legacyNamespace: false, globalPrefix: 'top', globalSuffix: 'x' }} }}"
+        ),
+    );
+    let mut silent = daemon.console();
+    daemon.signal("HUP");
+    daemon.wait_line("reloaded");
+    assert_eq!(silent.read_to_close(), "", "mgmtIdleTimeout");
+    daemon.send("a/b:1|c\nt:25|ms\ng:+1|g");
+    daemon.wait_line("a/b:1|c");
+    daemon.wait_line("count=1 key=a/b");
+    daemon.stop();
+    daemon.wait_line("numStats");
+    assert_eq!(daemon.wait_flushes(1).len(), 1, "the console backend");
+    assert_eq!(daemon.line_with("restart"), None);
+
+    let flush = &by_name(&graphite.flushes()[0]);
+    for (name, value) in [
+        // Before and after the reload alike: nothing is lost, in whichever name it was counted.
+        ("top.counters.a_b.rate.x", "0.0002777777777777778"),
+        ("top.counters.a-b.rate.x", "0.0002777777777777778"),
+        (
+            "top.counters.statsd.metrics_received.rate.x",
+            "0.0011111111111111111",
+        ),
+        (
+            "top.counters.me.metrics_received.rate.x",
+            "0.0008333333333333334",
+        ),
+        ("top.gauges.g.x", "2"),
+        ("top.timers.t.count.x", "3"),
+        ("top.timers.t.upper_50.x", "15"),
+        ("top.timers.t.histogram.bin_10.x", "1"),
+        ("top.me.numStats.x", "10"),
+    ] {
+        assert_eq!(
+            flush.get(name).map(String::as_str),
+            Some(value),
+            "{name} in {flush:#?}"
+        );
+    }
+    let unwanted = ["top.counters.a_b.count.x", "top.timers.t.sum.x"];
+    assert!(!unwanted.iter().any(|name| flush.contains_key(*name)));
+}
+
+#[test]
+fn verbose_outlives_a_reload() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!("{{ {LOCAL}, {NEVER}, {} }}", graphite.config());
+    let mut daemon = Daemon::start_with(&dir, &["-v"], &config);
+    daemon.signal("HUP");
+    daemon.wait_line("reloaded");
+    daemon.stop();
+    daemon.wait_line("numStats");
 }

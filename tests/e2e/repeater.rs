@@ -3,7 +3,7 @@
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::{DEADLINE, Dir, LOCAL, accept, has_ipv6, listener, skipped, udp_socket};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
 /// Raw packets: ends kept, several lines kept, bad lines kept, bytes that are no text kept.
@@ -20,9 +20,12 @@ const SOON: &str = "shutdownTimeout: 300";
 
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = [0; 65536];
-    let (length, _) = socket
-        .recv_from(&mut buffer)
-        .expect("the packet must arrive");
+    let length = loop {
+        match socket.recv(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => break other.expect("the packet must arrive"),
+        }
+    };
     buffer[..length].to_vec()
 }
 

@@ -56,6 +56,9 @@ enum State {
         socket: Socket,
         token: Token,
         since: Instant,
+        /// Bytes that the peer has not acknowledged, and when they last became fewer.
+        left: usize,
+        moved: Instant,
     },
 }
 
@@ -118,6 +121,7 @@ impl Delivery {
                 socket,
                 token,
                 since,
+                ..
             } => {
                 *token = poll.reads(socket.as_raw_fd());
                 poll.wake_at((*since + PATIENCE).max(Instant::now() + GLANCE));
@@ -190,6 +194,8 @@ impl Delivery {
                         socket,
                         token: Token::default(),
                         since: now.mono,
+                        left: usize::MAX,
+                        moved: now.mono,
                     };
                 }
                 Ok(false)
@@ -198,16 +204,21 @@ impl Delivery {
                 socket,
                 token,
                 since,
+                left,
+                moved,
             } => {
-                let waited = now.mono.saturating_duration_since(*since);
                 let closed = poll.is_ready(*token) && has_closed(socket)?;
-                if closed
-                    || (waited >= PATIENCE && crate::sys::unacknowledged(socket.as_fd())? == 0)
-                {
+                let unacknowledged = crate::sys::unacknowledged(socket.as_fd())?;
+                if unacknowledged < *left {
+                    (*left, *moved) = (unacknowledged, now.mono);
+                }
+                let patient = now.mono.saturating_duration_since(*since) >= PATIENCE;
+                if closed || (patient && unacknowledged == 0) {
                     self.arrived(spool, report, now);
                     return Ok(true);
                 }
-                if waited >= self.timeout.max(PATIENCE) {
+                let idle = now.mono.saturating_duration_since(*moved);
+                if idle >= self.timeout.max(PATIENCE) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 Ok(false)

@@ -32,6 +32,8 @@ pub struct Spool {
     /// What the flush that was restored last was called in the state file.
     restored: Option<u64>,
     dropped_flushes: u64,
+    /// The flush that went last.
+    dropped: u64,
     dropping: log::Latch,
 }
 
@@ -62,6 +64,7 @@ impl Spool {
             part: 0,
             restored: None,
             dropped_flushes: 0,
+            dropped: 0,
             dropping: log::Latch::new(),
         }
     }
@@ -140,7 +143,9 @@ impl Spool {
                 .sum();
             self.parts.retain(|part| part.busy || part.flush != oldest);
             self.bytes -= dropped;
-            self.dropped_flushes += 1;
+            // One that is larger than the limit goes in pieces.
+            self.dropped_flushes += u64::from(self.dropped != oldest);
+            self.dropped = oldest;
             if self.dropping.set(true) {
                 log::error!(
                     "graphite: more than {} bytes undelivered (graphiteSpoolBytes), dropping the oldest flushes; \
@@ -308,6 +313,13 @@ mod tests {
         );
         assert_eq!(spool.delivered().unwrap().bytes, 4 * 1024 * 1024);
         assert_eq!(spool.bytes(), 0);
+    }
+
+    #[test]
+    fn a_flush_that_goes_in_pieces_is_one() {
+        let mut spool = Spool::new(1024);
+        flush(&mut spool, 20);
+        assert_eq!((spool.bytes(), spool.dropped_flushes()), (0, 1));
     }
 
     #[test]

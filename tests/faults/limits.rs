@@ -1,0 +1,229 @@
+//! Each limit on its own: the newcomer is refused, said once and counted; what is known goes on; and it is
+//! said once more when it is over.
+
+use crate::common::console::Console;
+use crate::common::daemon::Daemon;
+use crate::common::graphite::Graphite;
+use crate::common::{Dir, LOCAL, NEVER, wait_until};
+use crate::tools::{log_lines, stat, wait_stat};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const TCP: &str = "servers: [{ server: 'udp', address: '127.0.0.1', port: 0 },
+    { server: 'tcp', address: '127.0.0.1', port: 0 }]";
+
+/// Goes over a limit again and again, with `over`, while `known` keeps being counted; then stops.
+fn check(key: &str, limit: &str, figure: &str, first: &str, over: impl Fn(usize) -> String) {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 200, {limit}, {} }}",
+        graphite.config()
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    daemon.send(first);
+    graphite.wait_sum("stats_counts.known", 1.0);
+    let (mut sent, mut round) = (1.0, 0);
+    let flushes = graphite.flushes().len();
+    while graphite.flushes().len() < flushes + 5 {
+        // What is refused comes first.
+        daemon.send(&over(round));
+        daemon.send("known:1|c");
+        sent += 1.0;
+        round += 1;
+        graphite.wait_sum("stats_counts.known", sent);
+    }
+    // Only what came as one burst in one interval is sure to be over.
+    let refused = wait_stat(&daemon, figure, |count| count >= 100.0);
+    daemon.wait_line(&format!("over {key}: "));
+    daemon.wait_line(&format!("below {key} again"));
+    let said = log_lines(&daemon, &format!("over {key}: "));
+    let unsaid = log_lines(&daemon, &format!("below {key} again"));
+    assert!(said <= unsaid + 1, "said {said} times, unsaid {unsaid}");
+    let own = format!("stats.statsd.{figure}");
+    wait_until("Graphite to know", || {
+        (graphite.values(&own).last() == Some(&refused)).then_some(())
+    });
+    daemon.assert_running();
+}
+
+#[test]
+fn names() {
+    // Four are the daemon's own.
+    let burst = |round| (0..150).map(|n| format!("n.{round}.{n}:1|c\n")).collect();
+    check(
+        "maxNames",
+        "maxNames: 10",
+        "server.refused_names",
+        "known:1|c",
+        burst,
+    );
+}
+
+/// A state that lasts is told once, however long.
+#[test]
+fn a_limit_that_stays_reached_is_told_once() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 100, maxNames: 10, {} }}",
+        graphite.config()
+    );
+    let daemon = Daemon::start(&dir, &config);
+    // Every interval has its share: one datagram a millisecond.
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut round = 0;
+    while Instant::now() < end {
+        daemon.send(&format!("n.{round}:1|c"));
+        round += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(graphite.flushes().len() >= 10);
+    assert_eq!(log_lines(&daemon, "over maxNames: "), 1);
+    daemon.wait_line("below maxNames again");
+}
+
+#[test]
+fn timer_values() {
+    let burst = |_| "t:1|ms\n".repeat(250);
+    let (limit, figure) = ("maxTimerValues: 50", "server.refused_timer_values");
+    check("maxTimerValues", limit, figure, "known:1|c\nt:1|ms", burst);
+}
+
+#[test]
+fn set_members() {
+    let burst = |_| (0..250).map(|n| format!("s:{n}|s\n")).collect();
+    let (limit, figure) = ("maxSetMembers: 50", "server.refused_set_members");
+    check("maxSetMembers", limit, figure, "known:1|c\ns:1|s", burst);
+}
+
+/// Whether the other side closes, without a word.
+fn is_closed(mut stream: &TcpStream) -> bool {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_))
+}
+
+#[test]
+fn tcp_clients() {
+    let dir = Dir::new();
+    let config = format!("{{ {LOCAL}, {NEVER}, backends: [], maxTcpClients: 3, {TCP} }}");
+    let daemon = Daemon::start(&dir, &config);
+    let mut known: Vec<TcpStream> = (0..3).map(|_| daemon.tcp()).collect();
+    known[2].write_all(b"a:1|c\n").unwrap();
+    daemon.wait_received(1);
+    for _ in 0..5 {
+        assert!(is_closed(&daemon.tcp()));
+    }
+    for client in &mut known {
+        client.write_all(b"a:1|c\n").unwrap();
+    }
+    daemon.wait_received(4);
+    assert_eq!(stat(&daemon, "server.refused_clients"), 5.0);
+    assert_eq!(stat(&daemon, "server.clients"), 3.0);
+    assert_eq!(log_lines(&daemon, "refusing more (maxTcpClients)"), 1);
+    // One goes, one may come.
+    drop(known.pop());
+    wait_stat(&daemon, "server.clients", |count| count == 2.0);
+    daemon.send_tcp("a:1|c\n");
+    daemon.wait_received(5);
+    assert_eq!(log_lines(&daemon, "below 3 clients again"), 1);
+}
+
+#[test]
+fn console_clients() {
+    let dir = Dir::new();
+    let config = format!("{{ {LOCAL}, {NEVER}, backends: [], maxMgmtClients: 2 }}");
+    let daemon = Daemon::start(&dir, &config);
+    let mut known: Vec<Console> = (0..2).map(|_| daemon.console()).collect();
+    known
+        .iter_mut()
+        .for_each(|console| assert_eq!(console.ask("health", "\n"), "health: up\n"));
+    for _ in 0..5 {
+        assert!(is_closed(
+            &TcpStream::connect(daemon.address("admin")).unwrap()
+        ));
+    }
+    let stats = known[0].ask("stats", "END\n\n");
+    assert!(stats.contains("server.refused_clients: 5\n"), "{stats}");
+    assert_eq!(log_lines(&daemon, "refusing more (maxMgmtClients)"), 1);
+    known.pop();
+    wait_until("the place to be free", || {
+        let mut stream = TcpStream::connect(daemon.address("admin")).unwrap();
+        stream.write_all(b"quit\nhealth\n").unwrap();
+        log_lines(&daemon, "below 2 clients again").checked_sub(1)
+    });
+}
+
+/// Silent clients are let go; those that speak are not.
+#[test]
+fn idle_time_outs() {
+    let dir = Dir::new();
+    let config = format!(
+        "{{ {LOCAL}, {NEVER}, backends: [], tcpIdleTimeout: 800, mgmtIdleTimeout: 800, {TCP} }}"
+    );
+    let daemon = Daemon::start(&dir, &config);
+    let start = Instant::now();
+    let (silent, mut speaking) = (daemon.tcp(), daemon.tcp());
+    let silent_console = TcpStream::connect(daemon.address("admin")).unwrap();
+    let mut speaking_console = daemon.console();
+    let mut lines = 0;
+    while start.elapsed() < Duration::from_millis(2500) {
+        speaking.write_all(b"a:1|c\n").unwrap();
+        speaking_console.ask("health", "\n");
+        lines += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(is_closed(&silent) && is_closed(&silent_console));
+    speaking.write_all(b"a:1|c\n").unwrap();
+    daemon.wait_received(lines + 1);
+    assert!(speaking_console.ask("health", "\n").starts_with("health"));
+}
+
+/// A line over the limit is one bad line, on a stream as in a datagram, and what follows it is taken.
+#[test]
+fn line_bytes() {
+    let dir = Dir::new();
+    let config = format!("{{ {LOCAL}, {NEVER}, backends: [], maxLineBytes: 100, {TCP} }}");
+    let daemon = Daemon::start(&dir, &config);
+    let (fits, over) = ("x".repeat(96), "x".repeat(97));
+    let text = format!("{over}:1|c\n{fits}:1|c\na:1|c\n");
+    daemon.send(&text);
+    daemon.send_tcp(&text);
+    // Longer than any buffer, and never ending.
+    let mut endless = daemon.tcp();
+    (0..100).for_each(|_| endless.write_all(&[b'y'; 65536]).unwrap());
+    endless.write_all(b"\na:1|c\n").unwrap();
+    daemon.wait_received(8);
+    daemon.wait_own("bad_lines_seen", 3);
+    let mut console = daemon.console();
+    assert_eq!(console.counter("a"), Some(3.0));
+    assert_eq!(console.counter(&fits), Some(2.0));
+    assert_eq!(console.counter(&over), None);
+}
+
+/// A console that asks for a long listing and does not read it costs its buffer, and no more.
+#[test]
+fn bytes_waiting_for_a_console() {
+    let dir = Dir::new();
+    let config = format!("{{ {LOCAL}, {NEVER}, backends: [], mgmtBufferBytes: 65536, {TCP} }}");
+    let daemon = Daemon::start(&dir, &config);
+    let line = |n| format!("some.quite.long.name.of.a.counter.number.{n}:1|c\n");
+    daemon.send_tcp(&(0..20_000).map(line).collect::<String>());
+    daemon.wait_received(20_000);
+    let memory = || crate::common::status_field(daemon.pid(), "VmRSS") * 1024;
+    let before = memory();
+    let mut deaf: Vec<Console> = (0..20).map(|_| daemon.console()).collect();
+    for console in &mut deaf {
+        // A megabyte each, fifty times over.
+        console.send(&"counters\n".repeat(50));
+    }
+    for _ in 0..20 {
+        assert!(daemon.console().ask("health", "\n").starts_with("health"));
+    }
+    let more = memory().saturating_sub(before);
+    assert!(more < 20 * 4 * 65536 + (4 << 20), "{more} bytes");
+    // And whoever reads after all gets everything.
+    let listing = deaf[0].json("counters");
+    assert_eq!(listing.members().len(), 20_003);
+}

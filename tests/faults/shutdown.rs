@@ -1,0 +1,88 @@
+//! The end: bounded in time whatever Graphite does, and honest about what is lost.
+
+use crate::common::daemon::Daemon;
+use crate::common::graphite::{Graphite, Mode};
+use crate::common::{Dir, LOCAL, NEVER};
+use crate::tools::{log_lines, wait_stored};
+use std::time::{Duration, Instant};
+
+/// A Graphite that takes connections and nothing more.
+fn stalled() -> Graphite {
+    let mut graphite = Graphite::absent(false);
+    graphite.set_window(4096);
+    graphite.up();
+    graphite.set_mode(Mode::Stall);
+    graphite
+}
+
+fn start(dir: &Dir, graphite: &Graphite, more: &str) -> Daemon {
+    let config = format!(
+        "{{ {LOCAL}, {NEVER}, shutdownTimeout: 1500, {more} {},
+            servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}] }}",
+        graphite.config()
+    );
+    let daemon = Daemon::start(dir, &config);
+    let line = |n| format!("some.quite.long.name.number.{n}:1|c\n");
+    daemon.send_tcp(&(0..30_000).map(line).collect::<String>());
+    daemon.send_tcp("a:5|c\n");
+    daemon.wait_received(30_001);
+    daemon
+}
+
+/// Asks for the end, which comes with 0, not before the time-out and not long after.
+fn stop(daemon: &mut Daemon) {
+    let start = Instant::now();
+    daemon.stop();
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(1400), "gave up at {took:?}");
+    assert!(took < Duration::from_millis(4500), "hung on for {took:?}");
+}
+
+fn bytes_in(line: &str) -> usize {
+    let words: Vec<&str> = line.split(' ').collect();
+    let at = words.iter().position(|word| *word == "bytes").unwrap();
+    words[at - 1].parse().unwrap()
+}
+
+#[test]
+fn a_stalled_graphite_does_not_hold_up_the_end() {
+    let (dir, graphite) = (Dir::new(), stalled());
+    let mut daemon = start(&dir, &graphite, "");
+    stop(&mut daemon);
+    let line = daemon.wait_line("could not be delivered within shutdownTimeout and are lost");
+    // Two lines a name of some 40 bytes.
+    assert!(bytes_in(&line) > 2_000_000, "{line}");
+}
+
+#[test]
+fn a_dead_graphite_does_not_hold_up_the_end() {
+    let (dir, graphite) = (Dir::new(), Graphite::absent(false));
+    let mut daemon = start(&dir, &graphite, "");
+    stop(&mut daemon);
+    let line = daemon.wait_line("could not be delivered within shutdownTimeout and are lost");
+    assert!(bytes_in(&line) > 2_000_000, "{line}");
+}
+
+/// With a state file the last flush outlives the outage and the restart, under its own timestamp.
+#[test]
+fn what_the_end_could_not_deliver_the_next_start_does() {
+    let (dir, graphite) = (Dir::new(), stalled());
+    let mut daemon = start(&dir, &graphite, "stateFile: 'state',");
+    stop(&mut daemon);
+    let line = daemon.wait_line("the state file keeps them");
+    assert!(bytes_in(&line) > 2_000_000, "{line}");
+    assert_eq!(log_lines(&daemon, "are lost"), 0);
+    graphite.set_mode(Mode::Take);
+    graphite.release();
+    let config = dir.read("statsd.js");
+    let mut next = Daemon::start(&dir, &config);
+    let stored = wait_stored(&graphite, "stats_counts.a", 5.0);
+    assert_eq!(stored.len(), 1);
+    next.stop();
+    // Delivered, and so not kept once more.
+    graphite.set_mode(Mode::Take);
+    let flushes = graphite.flushes().len();
+    let mut last = Daemon::start(&dir, &config);
+    last.stop();
+    assert_eq!(graphite.flushes().len(), flushes + 1, "its own flush alone");
+}

@@ -1,0 +1,152 @@
+//! Nodes that fail: their names move, nobody else's, and come back.
+
+use super::*;
+
+/// Every way to fail, one after the other, with seven nodes.
+#[test]
+fn a_node_that_fails_loses_its_names_until_it_is_back() {
+    let nodes = nodes(7);
+    let all: Vec<&Node> = nodes.iter().collect();
+    let others: Vec<&Node> = nodes
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| *n != 3)
+        .map(|(_, n)| n)
+        .collect();
+    let program = Program::start(&all, "checkInterval: 200");
+    let lines = lines(2000, 500);
+    let before = owned(&nodes, &all, &lines);
+    let without = owned(&nodes, &others, &lines);
+    for mode in [Mode::Down, Mode::Hangs, Mode::Resets, Mode::Gone] {
+        let what = format!("{mode:?}");
+        nodes[3].set(mode);
+        program.wait_until_live(6);
+        nodes.iter().for_each(Node::forget);
+        send(&program, &lines, 10);
+        expect(&nodes, &without);
+        assert!(without[3].is_empty() && !before[3].is_empty());
+        if mode == Mode::Hangs {
+            // Each check gives up and closes, so that they do not pile up.
+            let asked = nodes[3].asked();
+            wait_for("more checks", || {
+                (nodes[3].asked() > asked + 4).then_some(())
+            });
+            assert!(
+                nodes[3].open_connections() <= 2,
+                "{}",
+                nodes[3].open_connections()
+            );
+        }
+        nodes[3].set(Mode::Up);
+        program.wait_until_live(7);
+        nodes.iter().for_each(Node::forget);
+        send(&program, &lines, 10);
+        expect(&nodes, &before);
+        let removed = program.log();
+        let removed: Vec<&String> = removed
+            .iter()
+            .filter(|l| l.contains("Removing node"))
+            .collect();
+        let reason = match mode {
+            Mode::Down => "it says health: down",
+            Mode::Hangs => "it does not answer in time",
+            _ => "its admin port: Connection re",
+        };
+        assert!(
+            removed.last().unwrap().contains(reason),
+            "{what}: {removed:?}"
+        );
+    }
+    let removed = program
+        .log()
+        .iter()
+        .filter(|l| l.contains("Removing node"))
+        .count();
+    let added = program
+        .log()
+        .iter()
+        .filter(|l| l.contains("Adding node"))
+        .count();
+    assert_eq!((removed, added), (4, 4), "{:?}", program.log());
+    wait_for("the checks to be closed", || {
+        nodes
+            .iter()
+            .all(|node| node.open_connections() <= 1)
+            .then_some(())
+    });
+}
+
+/// Without waiting for the next check: a datagram that comes back is reason enough.
+#[test]
+fn a_node_that_is_gone_is_noticed_at_the_first_refusal() {
+    let nodes = nodes(2);
+    let all: Vec<&Node> = nodes.iter().collect();
+    let program = Program::start(&all, "checkInterval: 600000");
+    wait_for("the first check", || (nodes[0].asked() > 0).then_some(()));
+    nodes[0].set(Mode::Gone);
+    let line = lines(100, 100)
+        .into_iter()
+        .find(|line| !owned(&nodes, &all, std::slice::from_ref(line))[0].is_empty());
+    let line = line.unwrap();
+    let socket = program.udp();
+    let mut sent = 0;
+    wait_for("the node to be noticed", || {
+        socket.send(line.as_bytes()).unwrap();
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(10));
+        (program.live().len() == 1).then_some(())
+    });
+    // What had been sent to it is counted, what came later went to the other one.
+    let refused = program.node_figure(&nodes[0], "refused");
+    assert!(refused > 0);
+    wait_for("the rest of the lines", || {
+        (nodes[1].lines().len() as u64 + refused == sent).then_some(())
+    });
+}
+
+#[test]
+fn without_any_node_lines_are_lost_counted_and_told_once() {
+    let nodes = nodes(2);
+    let all: Vec<&Node> = nodes.iter().collect();
+    let program = Program::start(&all, "checkInterval: 100");
+    nodes.iter().for_each(|node| node.set(Mode::Down));
+    program.wait_until_live(0);
+    let lines = lines(500, 50);
+    send(&program, &lines, 5);
+    wait_for("the lines to be counted", || {
+        (program.figure("lost") == 500).then_some(())
+    });
+    nodes.iter().for_each(|node| node.set(Mode::Up));
+    program.wait_until_live(2);
+    send(&program, &lines, 5);
+    expect(&nodes, &owned(&nodes, &all, &lines));
+    let log = program.log();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("No backend statsd nodes available"), 1, "{log:?}");
+    assert_eq!(
+        count("lines reach a node again; 500 were lost"),
+        1,
+        "{log:?}"
+    );
+}
+
+/// All checks at once: six that hang do not keep the seventh from being asked.
+#[test]
+fn nodes_that_hang_do_not_hold_up_the_others() {
+    let nodes = nodes(7);
+    let all: Vec<&Node> = nodes.iter().collect();
+    nodes[..6].iter().for_each(|node| node.set(Mode::Hangs));
+    let program = Program::start(&all, "checkInterval: 300");
+    program.wait_until_live(1);
+    let asked = nodes[6].asked();
+    let start = Instant::now();
+    wait_for("ten more checks", || {
+        (nodes[6].asked() >= asked + 10).then_some(())
+    });
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(program.live(), [nodes[6].name()]);
+}
