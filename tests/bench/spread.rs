@@ -6,9 +6,9 @@
 //! processor) it takes for 1, 10 and 100 million metrics a second, at the costs given (microseconds of
 //! CPU a metric, as `make bench` measures them) and with no process busier than `--load` (0 to 1). The
 //! busiest daemon counts, as names cannot be moved by hand; every name is taken to be equally busy.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use statsd::proxy::queue::Queue;
+use statsd::proxy::queue::{Batch, Queue};
 use statsd::proxy::route::Router;
 use statsd::ring::Ring;
 use std::time::Instant;
@@ -193,7 +193,7 @@ fn routing(names: &[String], cache_size: usize) -> f64 {
         for packet in &packets {
             if router.packet(packet.as_bytes()) {
                 for queue in router.queues_mut() {
-                    queue.send(|datagrams| Ok(datagrams.len()));
+                    queue.send(Batch::List, |datagrams| Ok(datagrams.len()));
                 }
             }
         }
