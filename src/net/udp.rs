@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
 
+/// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
+/// few of them as in hundreds.
+const TURN: usize = 256 * 1024;
+
 /// See the module.
 pub struct UdpServer {
     socket: Socket,
@@ -76,12 +80,18 @@ impl UdpServer {
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
     #[inline]
     pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
-        let mut total = 0;
+        let (mut total, mut bytes) = (0, 0);
         for _ in 0..BATCHES {
             match batch.receive(self.socket.as_fd()) {
                 Ok(received) => {
-                    batch.datagrams().for_each(&mut *packet);
+                    for datagram in batch.datagrams() {
+                        bytes += datagram.len();
+                        packet(datagram);
+                    }
                     total += received;
+                    if bytes >= TURN {
+                        return total;
+                    }
                     // Less than a full batch: the queue was empty a moment ago.
                     if received < BATCH {
                         self.failing.set(false);
@@ -115,5 +125,46 @@ impl fmt::Display for UdpServer {
             Ok(address) => write!(f, "udp {}", show_address(&address)),
             Err(_) => write!(f, "udp"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+    use std::net::{SocketAddr, UdpSocket};
+
+    /// A turn ends after some bytes, however few datagrams they came in, and nothing is left behind.
+    #[test]
+    fn large_datagrams_do_not_make_a_turn_long() {
+        const LENGTH: usize = 20_000;
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&local.into()).unwrap();
+        let to = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut server = UdpServer::new(socket, 4 << 20);
+        let sender = UdpSocket::bind(local).unwrap();
+        // As many as the buffer holds here, without privileges too.
+        for _ in 0..150 {
+            sender.send_to(&[b'x'; LENGTH], to).unwrap();
+        }
+        let queued = 150 - server.take_drops() as usize;
+        let (mut batch, mut turns, mut total) = (ReceiveBatch::default(), 0, 0);
+        loop {
+            let received = server.receive(&mut batch, &mut |datagram| {
+                assert_eq!(datagram.len(), LENGTH);
+            });
+            assert!(
+                received * LENGTH <= TURN + BATCH * LENGTH,
+                "{received} in a turn"
+            );
+            total += received;
+            turns += 1;
+            if received == 0 {
+                break;
+            }
+        }
+        assert_eq!(total, queued);
+        assert!(queued < 2 * BATCH || turns > 2, "{queued} in {turns} turns");
     }
 }

@@ -3,9 +3,12 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::{Graphite, Mode, by_name};
-use crate::common::{Dir, LOCAL, NEVER, wait_until};
-use crate::tools::{answer_time, log_lines, stat, stored, wait_stat, wait_stored};
+use crate::common::{Dir, LOCAL, NEVER, alive, wait_until};
+use crate::tools::{
+    answer_time, in_namespace, log_lines, must, stat, stored, wait_stat, wait_stored,
+};
 use std::fs;
+use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,7 +187,8 @@ fn an_unresolvable_name_is_no_obstacle() {
     let graphite = Graphite::text();
     dir.replace("statsd.js", &config("localhost", graphite.port()));
     daemon.signal("HUP");
-    wait_stored(&graphite, "stats_counts.a", 1.0);
+    graphite.wait_sum("stats_counts.a", 1.0);
+    daemon.wait_line("delivering again");
     // The children that looked names up are gone.
     wait_until("no child is left", || {
         let children = children(daemon.pid());
@@ -230,4 +234,46 @@ fn a_dead_graphite_delays_neither_console_nor_other_backends() {
 
 fn flushes_shown(daemon: &Daemon) -> usize {
     log_lines(daemon, "Flushing stats at")
+}
+
+/// A name server that never answers: whoever looks a name up waits for it, and that is not the loop.
+#[test]
+fn a_name_server_that_does_not_answer() {
+    in_namespace(&["--net", "--mount"], "delivery::role_name_server");
+}
+
+#[test]
+#[ignore = "runs in a namespace"]
+fn role_name_server() {
+    let dir = Dir::new();
+    dir.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
+    must("ip link set lo up");
+    // Over the link's target, which may be a file that is not there.
+    let real = fs::canonicalize("/etc/resolv.conf").unwrap();
+    let ours = dir.text_path("resolv.conf");
+    must(&format!("mount --bind {ours} {}", real.display()));
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 250, backends: ['graphite'], graphiteTimeout: 60000, shutdownTimeout: 500,
+            graphiteHost: 'graphite.example.com' }}"
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    daemon.send("a:1|c");
+    // It has asked, and waits.
+    server
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    server.recv(&mut [0; 512]).unwrap();
+    assert_eq!(children(daemon.pid()).len(), 1);
+    let (start, before) = (Instant::now(), stat(&daemon, "graphite.spool_flushes"));
+    let mut slow = 0;
+    while stat(&daemon, "graphite.spool_flushes") < before + 6.0 {
+        slow += usize::from(answer_time(&daemon) > Duration::from_millis(100));
+        assert!(start.elapsed() < Duration::from_secs(5), "flushes are late");
+    }
+    assert!(slow <= 2, "{slow} slow answers");
+    assert_eq!(children(daemon.pid()).len(), 1, "still the same look-up");
+    let child: u32 = children(daemon.pid())[0].parse().unwrap();
+    daemon.stop();
+    wait_until("the child's end", || (!alive(child)).then_some(()));
 }

@@ -31,11 +31,11 @@ fn a_full_disk_under_the_key_log() {
     }
     assert_eq!(log_lines(&daemon, "keyFlush: "), 1);
     fs::remove_file(dir.path("keys.log")).unwrap();
-    daemon.wait_line("again");
-    daemon.send("b:1|c");
     wait_until("the key in the log", || {
+        daemon.send("b:1|c");
         dir.read("keys.log").contains("key=b").then_some(())
     });
+    daemon.wait_line("again");
     assert_eq!(log_lines(&daemon, "keyFlush: "), 2);
     daemon.stop();
 }
