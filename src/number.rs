@@ -5,30 +5,39 @@
 //! that a value looks on the wire as the original daemon would have printed it. Both have a fast
 //! path for what metrics mostly are, short decimals, and both paths agree to the last bit.
 
+use std::slice::Iter;
+
 /// The powers of ten that a double holds exactly.
 const POW10: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Reads a short decimal (`-12.5`) at the start of `text`: the value and the bytes it took.
+/// The next byte of a line; a line end where there is none.
+#[inline]
+pub fn next_byte(rest: &mut Iter<'_, u8>) -> u8 {
+    rest.next().copied().unwrap_or(b'\n')
+}
+
+/// Reads a short decimal (`-12.5`) that begins with `first` and goes on in `rest`: the value, and the
+/// byte behind it.
 ///
 /// `None` means "not a short decimal", not "bad": [`parse`] decides that. The result is exact: an
 /// integer mantissa of up to 15 digits over a power of ten is rounded once, by the division.
 #[inline]
-pub fn parse_short(text: &[u8]) -> Option<(f64, usize)> {
-    let negative = *text.first()? == b'-';
-    let start = usize::from(negative || text[0] == b'+');
-    let mut mantissa = 0;
-    let mut at = digits(text, start, &mut mantissa);
-    let mut count = at - start;
-    let mut decimals = 0;
-    if text.get(at) == Some(&b'.') {
-        let from = at + 1;
-        at = digits(text, from, &mut mantissa);
-        decimals = at - from;
-        count += decimals;
+pub fn short_decimal(first: u8, rest: &mut Iter<'_, u8>) -> Option<(f64, u8)> {
+    let mut byte = first;
+    if byte == b'-' || byte == b'+' {
+        byte = next_byte(rest);
     }
+    let mut mantissa: i64 = 0;
+    let whole = digits(&mut byte, rest, &mut mantissa);
+    let mut decimals = 0;
+    if byte == b'.' {
+        byte = next_byte(rest);
+        decimals = digits(&mut byte, rest, &mut mantissa);
+    }
+    let count = whole + decimals;
     if count == 0 || count > 15 {
         return None;
     }
@@ -36,21 +45,22 @@ pub fn parse_short(text: &[u8]) -> Option<(f64, usize)> {
     if decimals != 0 {
         value /= POW10[decimals];
     }
-    Some((if negative { -value } else { value }, at))
+    Some((if first == b'-' { -value } else { value }, byte))
 }
 
-/// Adds the digits from `at` on to the mantissa; where they end. Beyond 15 of them it is of no use.
+/// Adds digits from `byte` on to the mantissa; how many. Beyond 15 of them it is of no use.
 #[inline]
-fn digits(text: &[u8], mut at: usize, mantissa: &mut i64) -> usize {
-    while let Some(byte) = text.get(at) {
+fn digits(byte: &mut u8, rest: &mut Iter<'_, u8>, mantissa: &mut i64) -> usize {
+    let mut count = 0;
+    loop {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            break;
+            return count;
         }
         *mantissa = mantissa.wrapping_mul(10).wrapping_add(i64::from(digit));
-        at += 1;
+        count += 1;
+        *byte = next_byte(rest);
     }
-    at
 }
 
 /// Reads a whole text as a number: an optional sign, decimals, an exponent, white space around it.
@@ -58,8 +68,10 @@ fn digits(text: &[u8], mut at: usize, mantissa: &mut i64) -> usize {
 /// `None` where JavaScript would say NaN, and for what SPEC 9 (points 2 and 4) calls bad: blank
 /// text, other bases, infinity, and a finite text too large for a double.
 pub fn parse(text: &[u8]) -> Option<f64> {
-    match parse_short(text) {
-        Some((value, used)) if used == text.len() => return Some(value),
+    let mut rest = text.iter();
+    let first = next_byte(&mut rest);
+    match short_decimal(first, &mut rest) {
+        Some((value, b'\n')) if rest.as_slice().is_empty() => return Some(value),
         _ => {}
     }
     let text = std::str::from_utf8(text).ok()?.trim_matches(is_js_space);
@@ -251,8 +263,10 @@ mod tests {
                 let (whole, part) = digits.split_at(digits.len() - places);
                 format!("{whole}.{part}")
             };
-            if let Some((value, used)) = parse_short(text.as_bytes()) {
-                assert_eq!(used, text.len());
+            let mut rest = text.as_bytes().iter();
+            let first = next_byte(&mut rest);
+            if let Some((value, _)) = short_decimal(first, &mut rest) {
+                assert!(rest.as_slice().is_empty());
                 assert_eq!(
                     value.to_bits(),
                     text.parse::<f64>().unwrap().to_bits(),

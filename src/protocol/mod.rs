@@ -11,7 +11,7 @@
 
 pub mod name;
 
-use crate::number;
+use crate::number::{self, next_byte, short_decimal};
 use memchr::{memchr, memmem};
 
 /// What a line's type says is to be done with its value.
@@ -36,9 +36,9 @@ pub enum Value<'a> {
 
 /// Takes what is found in a packet.
 pub trait Sink {
-    /// A value for a bucket that is stored under exactly this name: takes it, or says `false` and does
-    /// nothing. It comes before its line is told.
-    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool;
+    /// A value for a bucket that is stored under exactly this name, with the line that has nothing
+    /// else in it: takes it, or says `false` and does nothing. The line is not told again.
+    fn known(&mut self, name: &[u8], value: Value<'_>, line: &[u8]) -> bool;
     /// A line that is not empty; `false` passes over it.
     fn line(&mut self, line: &[u8]) -> bool;
     /// A value for the bucket `name`, which is as received (with tags put behind it) and may need
@@ -86,8 +86,7 @@ pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S)
     let mut rest = packet;
     while !rest.is_empty() {
         let length = match short_line(rest) {
-            Some(short) if sink.known(short.name, short.value) => {
-                sink.line(&rest[..short.length]);
+            Some(short) if sink.known(short.name, short.value, &rest[..short.length]) => {
                 short.length
             }
             _ => next_line(rest, scratch, sink),
@@ -120,28 +119,28 @@ struct Short<'a> {
 #[inline]
 fn short_line(text: &[u8]) -> Option<Short<'_>> {
     let colon = memchr(b':', text)?;
-    let from = colon + 1;
-    let (number, used) = number::parse_short(&text[from..])?;
-    let mut at = from + used;
-    let byte = |at: usize| text.get(at).copied().unwrap_or(b'\n');
-    if byte(at) != b'|' {
+    let mut rest = text[colon + 1..].iter();
+    let first = next_byte(&mut rest);
+    let (number, bar) = short_decimal(first, &mut rest)?;
+    if bar != b'|' {
         return None;
     }
-    let kind = byte(at + 1);
-    at += 2;
-    if kind == b'm' {
-        if byte(at) != b's' {
+    let kind = next_byte(&mut rest);
+    if kind == b'm' && next_byte(&mut rest) != b's' {
+        return None;
+    }
+    let mut end = next_byte(&mut rest);
+    let mut count = 1.0;
+    if end == b'|' {
+        if next_byte(&mut rest) != b'@' {
             return None;
         }
-        at += 1;
+        let first = next_byte(&mut rest);
+        let rate;
+        (rate, end) = short_decimal(first, &mut rest)?;
+        count = sample_count(first, rate)?;
     }
-    let mut count = 1.0;
-    if byte(at) == b'|' && byte(at + 1) == b'@' {
-        let (rate, used) = number::parse_short(&text[at + 2..])?;
-        count = sample_count(&text[at + 2..], rate)?;
-        at += 2 + used;
-    }
-    if byte(at) != b'\n' {
+    if end != b'\n' {
         return None;
     }
     let value = match kind {
@@ -150,24 +149,25 @@ fn short_line(text: &[u8]) -> Option<Short<'_>> {
             value: number,
             count,
         },
-        b'g' if byte(from) == b'-' || byte(from) == b'+' => Value::GaugeDelta(number),
+        b'g' if first == b'-' || first == b'+' => Value::GaugeDelta(number),
         b'g' => Value::Gauge(number),
         _ => return None,
     };
+    // Up to a line end that is there, or to the end of the text.
+    let read = text.len() - rest.len();
+    let length = read - usize::from(text[read - 1] == b'\n');
     Some(Short {
         name: &text[..colon],
         value,
-        length: at,
+        length,
     })
 }
 
 /// How many events one stands for at this sample rate: 1 over it. `None` where that is no number.
 #[inline]
-fn sample_count(text: &[u8], rate: f64) -> Option<f64> {
+fn sample_count(first: u8, rate: f64) -> Option<f64> {
     // The original refuses a sign and white space in front; the rest is a number like any other.
-    let starts_well = text
-        .first()
-        .is_some_and(|b| b.is_ascii_digit() || *b == b'.');
+    let starts_well = first.is_ascii_digit() || first == b'.';
     let count = 1.0 / rate;
     (starts_well && count.is_finite() && count > 0.0).then_some(count)
 }
@@ -350,7 +350,7 @@ impl<'a> Group<'a> {
             }
         }
         let count = match rate.or(rate_behind_tags) {
-            Some(rate) => sample_count(rate, number::parse(rate)?)?,
+            Some(rate) => sample_count(*rate.first()?, number::parse(rate)?)?,
             None => 1.0,
         };
         Some((

@@ -8,7 +8,7 @@ struct Found(Vec<String>);
 
 impl Sink for Found {
     /// Knows every name without a line end or a bar in it.
-    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
+    fn known(&mut self, name: &[u8], value: Value<'_>, _: &[u8]) -> bool {
         !name.iter().any(|b| matches!(b, b'\n' | b'|')) && self.metric(name, value)
     }
 

@@ -24,6 +24,8 @@ pub struct Intake {
     sanitize: bool,
     max_line: usize,
     dump: bool,
+    /// Somebody wants to know of each line: `dumpMessages`, `keyFlush`.
+    tells_lines: bool,
     now: Now,
     seconds: u64,
     /// Bad lines since the start, and lines over `maxLineBytes` among them.
@@ -49,6 +51,7 @@ impl Intake {
             sanitize: config.key_name_sanitize,
             max_line: config.limits.max_line_bytes,
             dump: config.dump_messages,
+            tells_lines: config.dump_messages || config.key_flush.is_some(),
             now,
             seconds: now.seconds(),
             bad_lines: 0,
@@ -72,6 +75,7 @@ impl Intake {
         self.sanitize = config.key_name_sanitize;
         self.max_line = config.limits.max_line_bytes;
         self.dump = config.dump_messages;
+        self.tells_lines = self.dump || self.key_flush.is_some();
     }
 
     /// The time that holds for the packets of this turn.
@@ -93,6 +97,17 @@ impl Intake {
     /// When a packet last came, in seconds since the epoch.
     pub fn last_seen(&self) -> u64 {
         self.last_seen
+    }
+
+    /// Tells a line to those who want to know of each.
+    #[cold]
+    fn tell(&mut self, line: &[u8]) {
+        if self.dump {
+            log::plain!("{}", Bytes(line));
+        }
+        if let Some(key_flush) = &mut self.key_flush {
+            key_flush.count(line, self.sanitize);
+        }
     }
 
     /// Bad lines since the start.
@@ -169,13 +184,21 @@ fn bounds(config: &Config) -> Bounds {
 
 impl Sink for Intake {
     #[inline]
+    fn known(&mut self, name: &[u8], value: Value<'_>, line: &[u8]) -> bool {
+        if !self.store.apply_known(name, value) {
+            return false;
+        }
+        self.store.own.metrics_received += 1;
+        if self.tells_lines {
+            self.tell(line);
+        }
+        true
+    }
+
     fn line(&mut self, line: &[u8]) -> bool {
         self.store.own.metrics_received += 1;
-        if self.dump {
-            log::plain!("{}", Bytes(line));
-        }
-        if let Some(key_flush) = &mut self.key_flush {
-            key_flush.count(line, self.sanitize);
+        if self.tells_lines {
+            self.tell(line);
         }
         if line.len() > self.max_line {
             self.bad_line(BadLine {
@@ -186,11 +209,6 @@ impl Sink for Intake {
             return false;
         }
         true
-    }
-
-    #[inline]
-    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
-        self.store.apply_known(name, value)
     }
 
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {

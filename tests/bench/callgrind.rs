@@ -28,8 +28,10 @@ impl Sink for Into {
     }
 
     #[inline]
-    fn known(&mut self, name: &[u8], value: Value<'_>) -> bool {
-        self.0.apply_known(name, value)
+    fn known(&mut self, name: &[u8], value: Value<'_>, _line: &[u8]) -> bool {
+        let known = self.0.apply_known(name, value);
+        self.0.own.metrics_received += u64::from(known);
+        known
     }
 
     fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {
