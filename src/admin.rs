@@ -8,7 +8,7 @@ use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::Listener;
-use crate::net::stream::{Acceptor, is_passing};
+use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -179,7 +179,10 @@ impl<L> Console<L> {
     }
 
     fn accept(&mut self, now: Now) {
-        while let Some(socket) = self.acceptor.accept(now.mono) {
+        for _ in 0..ACCEPTS {
+            let Some(socket) = self.acceptor.accept(now.mono) else {
+                return;
+            };
             let limit = self.limits.max_mgmt_clients;
             let full = self.clients.len() >= limit;
             if self.full.set(full) {
@@ -332,4 +335,36 @@ impl<L> Client<L> {
 /// Whether a long reply has enough for now.
 pub fn is_piece(out: &[u8]) -> bool {
     out.len() >= PIECE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MgmtConfig;
+    use crate::net::bind::{self, Options};
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_turn_accepts_so_many_and_no_more() {
+        let mgmt = MgmtConfig {
+            address: Some("127.0.0.1".to_string()),
+            port: 0,
+            allow: Vec::new(),
+        };
+        let listener = bind::console(&mgmt, Options::default(), &mut Vec::new()).unwrap();
+        let address = listener.socket.local_addr().unwrap().as_socket().unwrap();
+        let limits = Limits {
+            max_mgmt_clients: 1000,
+            ..Limits::default()
+        };
+        let mut console = Console::<()>::new(listener, &limits, &[]);
+        let all = ACCEPTS + 10;
+        let clients: Vec<TcpStream> = (0..all)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        console.accept(Now::read());
+        assert_eq!(console.clients.len(), ACCEPTS);
+        console.accept(Now::read());
+        assert_eq!(console.clients.len(), clients.len());
+    }
 }
