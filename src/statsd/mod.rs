@@ -368,9 +368,17 @@ impl Core {
                         backend.configure(&config);
                         backend
                     }
-                    None => backend::create(*kind, &config, now),
+                    None => {
+                        let mut backend = backend::create(*kind, &config, now);
+                        self.flusher.join(&mut *backend, now);
+                        backend
+                    }
                 },
             );
+        }
+        let lost: usize = old.iter().map(|backend| backend.undelivered()).sum();
+        if lost > 0 {
+            log::error!("{lost} bytes are lost: their backend is not in the config any more");
         }
         self.config = config;
     }
