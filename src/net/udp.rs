@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
 
+/// Bytes after which a turn takes no further batch: datagrams can be 64 KiB.
+const TURN: usize = 1024 * 1024;
+
 /// See the module.
 pub struct UdpServer {
     socket: Socket,
@@ -76,15 +79,21 @@ impl UdpServer {
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
     #[inline]
     pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
-        let mut total = 0;
+        let (mut total, mut bytes) = (0, 0);
         for _ in 0..BATCHES {
             match batch.receive(self.socket.as_fd()) {
                 Ok(received) => {
-                    batch.datagrams().for_each(&mut *packet);
+                    batch.datagrams().for_each(|datagram| {
+                        bytes += datagram.len();
+                        packet(datagram);
+                    });
                     total += received;
                     // Less than a full batch: the queue was empty a moment ago.
                     if received < BATCH {
                         self.failing.set(false);
+                        return total;
+                    }
+                    if bytes >= TURN {
                         return total;
                     }
                 }
@@ -115,5 +124,35 @@ impl fmt::Display for UdpServer {
             Ok(address) => write!(f, "udp {}", show_address(&address)),
             Err(_) => write!(f, "udp"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+    #[test]
+    fn a_turn_is_bounded_in_bytes_too() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .unwrap();
+        let mut server = UdpServer::new(socket, 64 << 20);
+        if server.socket.recv_buffer_size().unwrap() < 64 << 20 {
+            eprintln!("skipped: the kernel grants no buffer for so much");
+            return;
+        }
+        let to = server.socket.local_addr().unwrap().as_socket().unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..3 * BATCH {
+            sender.send_to(&[b'x'; 60_000], to).unwrap();
+        }
+        let mut batch = ReceiveBatch::default();
+        let mut seen = 0;
+        assert_eq!(server.receive(&mut batch, &mut |_| seen += 1), BATCH);
+        while server.receive(&mut batch, &mut |_| seen += 1) > 0 {}
+        assert_eq!(seen, 3 * BATCH);
     }
 }
