@@ -222,8 +222,15 @@ impl<L> Console<L> {
 }
 
 fn caller(socket: &Socket, allow: &[Network]) -> Caller {
-    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    let address = peer.map(|peer| peer.ip().to_canonical());
+    // Without an answer it is from nowhere: a client that has reset its connection already can have left
+    // a command in it.
+    let Ok(peer) = socket.peer_addr() else {
+        return Caller {
+            address: None,
+            may_change: false,
+        };
+    };
+    let address = peer.as_socket().map(|peer| peer.ip().to_canonical());
     let may_change = address.is_none_or(|address| {
         address.is_loopback() || allow.iter().any(|network| network.contains(address))
     });
@@ -342,10 +349,10 @@ mod tests {
     use super::*;
     use crate::config::MgmtConfig;
     use crate::net::bind::{self, Options};
-    use std::net::TcpStream;
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Duration;
 
-    #[test]
-    fn a_turn_accepts_so_many_and_no_more() {
+    fn console() -> (Console<()>, SocketAddr) {
         let mgmt = MgmtConfig {
             address: Some("127.0.0.1".to_string()),
             port: 0,
@@ -357,7 +364,26 @@ mod tests {
             max_mgmt_clients: 1000,
             ..Limits::default()
         };
-        let mut console = Console::<()>::new(listener, &limits, &[]);
+        (Console::new(listener, &limits, &[]), address)
+    }
+
+    /// What it has sent can still be read, but where it came from is not known any more.
+    #[test]
+    fn a_client_that_is_gone_already_may_change_nothing() {
+        let (mut console, address) = console();
+        let mut client = Socket::from(TcpStream::connect(address).unwrap());
+        client.write_all(b"health down\n").unwrap();
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        console.accept(Now::read());
+        assert!(!console.clients[0].caller.may_change);
+        console.configure(&Limits::default(), &[]);
+        assert!(!console.clients[0].caller.may_change);
+    }
+
+    #[test]
+    fn a_turn_accepts_so_many_and_no_more() {
+        let (mut console, address) = console();
         let all = ACCEPTS + 10;
         let clients: Vec<TcpStream> = (0..all)
             .map(|_| TcpStream::connect(address).unwrap())
