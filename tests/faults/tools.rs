@@ -67,6 +67,13 @@ pub fn log_lines(daemon: &Daemon, text: &str) -> usize {
     lines.iter().filter(|line| line.contains(text)).count()
 }
 
+/// Waits until the log has the text, and fails if it has it more than once.
+#[track_caller]
+pub fn said_once(daemon: &Daemon, text: &str) {
+    daemon.wait_line(text);
+    assert_eq!(log_lines(daemon, text), 1, "{text}");
+}
+
 /// The console's answer and how long it took.
 #[track_caller]
 pub fn answer_time(daemon: &Daemon) -> Duration {
