@@ -8,7 +8,7 @@ use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::Listener;
-use crate::net::stream::{Acceptor, is_passing};
+use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -179,7 +179,10 @@ impl<L> Console<L> {
     }
 
     fn accept(&mut self, now: Now) {
-        while let Some(socket) = self.acceptor.accept(now.mono) {
+        for _ in 0..ACCEPTS {
+            let Some(socket) = self.acceptor.accept(now.mono) else {
+                return;
+            };
             let limit = self.limits.max_mgmt_clients;
             let full = self.clients.len() >= limit;
             if self.full.set(full) {
@@ -219,8 +222,15 @@ impl<L> Console<L> {
 }
 
 fn caller(socket: &Socket, allow: &[Network]) -> Caller {
-    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    let address = peer.map(|peer| peer.ip().to_canonical());
+    // Without an answer it is from nowhere: a client that has reset its connection already can have left
+    // a command in it.
+    let Ok(peer) = socket.peer_addr() else {
+        return Caller {
+            address: None,
+            may_change: false,
+        };
+    };
+    let address = peer.as_socket().map(|peer| peer.ip().to_canonical());
     let may_change = address.is_none_or(|address| {
         address.is_loopback() || allow.iter().any(|network| network.contains(address))
     });
@@ -332,4 +342,55 @@ impl<L> Client<L> {
 /// Whether a long reply has enough for now.
 pub fn is_piece(out: &[u8]) -> bool {
     out.len() >= PIECE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MgmtConfig;
+    use crate::net::bind::{self, Options};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Duration;
+
+    fn console() -> (Console<()>, SocketAddr) {
+        let mgmt = MgmtConfig {
+            address: Some("127.0.0.1".to_string()),
+            port: 0,
+            allow: Vec::new(),
+        };
+        let listener = bind::console(&mgmt, Options::default(), &mut Vec::new()).unwrap();
+        let address = listener.socket.local_addr().unwrap().as_socket().unwrap();
+        let limits = Limits {
+            max_mgmt_clients: 1000,
+            ..Limits::default()
+        };
+        (Console::new(listener, &limits, &[]), address)
+    }
+
+    /// What it has sent can still be read, but where it came from is not known any more.
+    #[test]
+    fn a_client_that_is_gone_already_may_change_nothing() {
+        let (mut console, address) = console();
+        let mut client = Socket::from(TcpStream::connect(address).unwrap());
+        client.write_all(b"health down\n").unwrap();
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        console.accept(Now::read());
+        assert!(!console.clients[0].caller.may_change);
+        console.configure(&Limits::default(), &[]);
+        assert!(!console.clients[0].caller.may_change);
+    }
+
+    #[test]
+    fn a_turn_accepts_so_many_and_no_more() {
+        let (mut console, address) = console();
+        let all = ACCEPTS + 10;
+        let clients: Vec<TcpStream> = (0..all)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        console.accept(Now::read());
+        assert_eq!(console.clients.len(), ACCEPTS);
+        console.accept(Now::read());
+        assert_eq!(console.clients.len(), clients.len());
+    }
 }

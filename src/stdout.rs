@@ -39,6 +39,11 @@ pub fn wants_write() -> Option<RawFd> {
     with(|output| output.wants_write())
 }
 
+/// Bytes that wait.
+pub fn waiting() -> usize {
+    with(|output| output.bytes - output.sent)
+}
+
 /// How many messages were dropped; reported once, when what was kept is out.
 pub fn take_lost() -> Option<u64> {
     with(Output::take_lost)

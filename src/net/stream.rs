@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// Connections accepted in one turn.
-const ACCEPTS: usize = 64;
+pub const ACCEPTS: usize = 64;
 
 /// How many times that at the end: what a backlog holds.
 const LAST_ACCEPTS: usize = 8;

@@ -177,3 +177,28 @@ fn short_way_agrees_with_the_full_one() {
         }
     }
 }
+
+/// What is looked at does not grow with the square of a packet's length, whatever is in it.
+#[test]
+fn each_byte_of_a_packet_is_offered_once() {
+    struct Offered(usize);
+    impl Sink for Offered {
+        fn known(&mut self, name: &[u8], _: Value<'_>, _: &[u8]) -> bool {
+            self.0 += name.len();
+            false
+        }
+        fn line(&mut self, _: &[u8]) -> bool {
+            false
+        }
+        fn metric(&mut self, _: &[u8], _: Value<'_>) -> bool {
+            true
+        }
+        fn bad_line(&mut self, _: BadLine<'_>) {}
+    }
+    for line in ["\n", "a\n", "a:1|c\n"] {
+        let packet = line.repeat(10_000) + "b:1|c";
+        let mut offered = Offered(0);
+        parse_packet(packet.as_bytes(), &mut Scratch::default(), &mut offered);
+        assert!(offered.0 <= packet.len(), "{line:?}: {}", offered.0);
+    }
+}

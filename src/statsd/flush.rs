@@ -77,6 +77,14 @@ impl Flusher {
         });
     }
 
+    /// A backend that a reload has added in the midst of a flush: it gets the rest of it, under its
+    /// timestamp.
+    pub fn join(&self, backend: &mut dyn Backend, now: Now) {
+        if let Some(running) = &self.running {
+            backend.flush_begin(&running.flush, now);
+        }
+    }
+
     /// The rest must not wait for anyone any more: the next flush is due, or the daemon ends.
     pub fn hurry(&mut self) {
         if let Some(running) = &mut self.running {

@@ -10,12 +10,17 @@ use crate::log::{self, Latch};
 use crate::protocol;
 use crate::stdout;
 use crate::store::table::{MAX_NAME, Table};
+use memchr::memchr;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
 /// Names counted in an interval, and bytes of them; more are not told apart.
 const MAX_NAMES: usize = 100_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of a message to standard output, up to the next line end.
+const PIECE: usize = 32 * 1024;
 
 /// See the module.
 pub struct KeyFlush {
@@ -75,12 +80,14 @@ impl KeyFlush {
         let report = self.report(&log::date(now.seconds()));
         self.counts.clear(false);
         let Some(path) = &self.config.log else {
-            return stdout::write(report.as_bytes());
+            return pieces(&report).for_each(stdout::write);
         };
-        // One bounded write to a local file; a disk that is full says so at once.
+        // One bounded write to a local file; a disk that is full says so at once. O_NONBLOCK: a FIFO
+        // that nobody reads must not make us wait.
         let file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path);
         let written = file.and_then(|mut file| file.write_all(report.as_bytes()));
         let failed = written.is_err();
@@ -111,10 +118,51 @@ impl KeyFlush {
     }
 }
 
+/// Whole lines, some [`PIECE`] bytes of them at a time: standard output takes or drops a message as a
+/// whole, and a long report as one message would never find room.
+fn pieces(mut report: &str) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let bytes = report.as_bytes();
+        let end = memchr(b'\n', bytes.get(PIECE..).unwrap_or(&[]));
+        let length = end.map_or(bytes.len(), |end| PIECE + end + 1);
+        report = &report[length..];
+        (length > 0).then_some(&bytes[..length])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_long_report_goes_out_in_pieces() {
+        let line = |n: usize| format!("line {n} \u{2026}\n");
+        let report: String = (0..100_000).map(line).collect();
+        assert!(report.len() > stdout::LIMIT);
+        let found: Vec<&[u8]> = pieces(&report).collect();
+        assert!(found.iter().all(|piece| piece.len() < PIECE + 50));
+        assert!(found.iter().all(|piece| piece.ends_with(b"\n")));
+        assert_eq!(found.concat(), report.as_bytes());
+        assert_eq!(pieces("").count(), 0);
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_does_not_block() {
+        let path = std::env::temp_dir().join(format!("statsd-keys-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let config = config::KeyFlush {
+            interval: Duration::ZERO,
+            percent: 100.0,
+            log: Some(path.clone()),
+        };
+        let mut keys = KeyFlush::new(Some(&config), Now::read()).unwrap();
+        keys.count(b"a:1|c", true);
+        keys.turn(Now::read());
+        assert!(keys.failing.is_on());
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn the_most_frequent_names_first() {

@@ -241,10 +241,13 @@ impl Daemon {
     /// The deadline of a flush. If the previous one is still being handed out, it is told to be
     /// quick, and what was received stays for the next.
     fn flush(&mut self, now: Now) {
-        self.core.missed_flushes = self.schedule.missed();
-        if self.core.flusher.is_running() {
+        let too_early = self.core.flusher.is_running();
+        if too_early {
             self.core.flusher.hurry();
-            self.core.missed_flushes += 1;
+            self.schedule.miss();
+        }
+        self.core.missed_flushes = self.schedule.missed();
+        if too_early {
             return;
         }
         let drops = self.inputs.take_drops();
@@ -368,9 +371,17 @@ impl Core {
                         backend.configure(&config);
                         backend
                     }
-                    None => backend::create(*kind, &config, now),
+                    None => {
+                        let mut backend = backend::create(*kind, &config, now);
+                        self.flusher.join(&mut *backend, now);
+                        backend
+                    }
                 },
             );
+        }
+        let lost: usize = old.iter().map(|backend| backend.undelivered()).sum();
+        if lost > 0 {
+            log::error!("{lost} bytes are lost: their backend is not in the config any more");
         }
         self.config = config;
     }

@@ -42,7 +42,13 @@ impl Schedule {
         self.next
     }
 
-    /// Flushes that did not take place because their time had passed, since the start.
+    /// The flush that is due cannot take place.
+    pub fn miss(&mut self) {
+        self.missed += 1;
+    }
+
+    /// Flushes that did not take place, as their time had passed or the one before was not through, since
+    /// the start.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -120,6 +126,10 @@ mod tests {
         assert_eq!(schedule.missed(), 6);
         assert!(!schedule.is_due(at(start, 79.9, 79.9)));
         assert!(schedule.is_due(at(start, 80.0, 80.0)));
+        // One that the role had to leave out stays counted.
+        schedule.miss();
+        assert!(schedule.is_due(at(start, 110.0, 110.0)));
+        assert_eq!(schedule.missed(), 9);
     }
 
     #[test]

@@ -267,3 +267,27 @@ fn console() {
 fn long() {
     assert_eq!(play("long"), 3);
 }
+
+/// A backend that a reload adds while a flush is handed out gets the rest of it, with a timestamp.
+#[test]
+fn a_backend_that_joins_in_the_midst_of_a_flush() {
+    let mut stage = Stage::new("{ backends: [] }");
+    stage.core.backends.clear();
+    for n in 0..5000 {
+        stage.core.packet(format!("name.{n}:1|c").as_bytes());
+    }
+    stage.core.begin_flush(0, stage.now);
+    stage.core.slice(stage.now);
+    let mut config = stage.core.config.clone();
+    config.backends = vec![BackendKind::Graphite];
+    stage.core.configure(config, stage.now);
+    while stage.core.flusher.is_running() {
+        stage.core.slice(stage.now);
+    }
+    let (_, piece) = stage.core.backends[0].piece(None).unwrap();
+    let text = String::from_utf8_lossy(piece.bytes).into_owned();
+    assert!(
+        text.lines().all(|line| line.ends_with(" 1700000000")),
+        "{text}"
+    );
+}

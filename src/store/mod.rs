@@ -97,7 +97,10 @@ pub struct Store {
     set_members: usize,
     set_bytes: usize,
     drain: Option<drain::Drain>,
-    scratch: Vec<u8>,
+    /// The dirty name that came last, and what sanitizing made of it: a line can have thousands of
+    /// values for one name.
+    dirty: Vec<u8>,
+    clean: Vec<u8>,
 }
 
 /// Which kind of bucket the console asks for.
@@ -135,7 +138,8 @@ impl Store {
             set_members: 0,
             set_bytes: 0,
             drain: None,
-            scratch: Vec::new(),
+            dirty: Vec::new(),
+            clean: Vec::new(),
         };
         store.configure(prefix_stats, sanitize, bounds);
         store
@@ -197,8 +201,12 @@ impl Store {
         if raw.len() > table::MAX_NAME || name::holds_tag_mark(raw) {
             return false;
         }
-        let mut clean = std::mem::take(&mut self.scratch);
-        name::sanitize(raw, &mut clean);
+        let mut clean = std::mem::take(&mut self.clean);
+        if self.dirty != raw {
+            name::sanitize(raw, &mut clean);
+            self.dirty.clear();
+            self.dirty.extend_from_slice(raw);
+        }
         let is_name = !clean.is_empty();
         if is_name {
             // Without `keyNameSanitize` it is stored as it came, and the backends sanitize it.
@@ -209,7 +217,7 @@ impl Store {
                 self.apply_known(name, value);
             }
         }
-        self.scratch = clean;
+        self.clean = clean;
         is_name
     }
 

@@ -1,22 +1,52 @@
-//! `cargo bench --bench spread -- [--proxy-us N] [--daemon-us N] [--load N] [--names N]`: growing
-//! beyond one machine, on paper.
+//! `cargo bench --bench spread -- [--costs PROXY,DIRECT,BEHIND] [--load N] [--names N]`: growing beyond
+//! one machine, on paper.
 //!
 //! Three tables: how evenly the ring spreads a million real-looking names over 3 to 100 nodes; what
 //! routing costs in the proxy before any socket; and how many proxies and daemons (processes, each one
-//! processor) it takes for 1, 10 and 100 million metrics a second, at the costs given (microseconds of
-//! CPU a metric, as `make bench` measures them) and with no process busier than `--load` (0 to 1). The
-//! busiest daemon counts, as names cannot be moved by hand; every name is taken to be equally busy.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! processor) it takes for 1, 10 and 100 million metrics a second, at costs in microseconds of CPU a
+//! metric as `make bench` measures them (of a proxy, of a daemon without one, and of a daemon behind
+//! one, which gets full datagrams), and with no process busier than `--load` (0 to 1). The busiest daemon
+//! counts, as names cannot be moved by hand; every name is taken to be equally busy.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use statsd::proxy::queue::Queue;
+use statsd::proxy::queue::{Batch, Queue};
 use statsd::proxy::route::Router;
 use statsd::ring::Ring;
 use std::time::Instant;
 
+/// CPU of a metric, in microseconds.
+#[derive(Clone, Copy)]
+struct Costs {
+    proxy: f64,
+    /// Of a daemon that clients send to.
+    direct: f64,
+    /// Of a daemon behind proxies.
+    behind: f64,
+}
+
+/// Measured, for clients that send so many lines a datagram.
+const MEASURED: [(&str, Costs); 2] = [
+    (
+        "30 lines a datagram",
+        Costs {
+            proxy: 0.13,
+            direct: 0.10,
+            behind: 0.10,
+        },
+    ),
+    (
+        "1 line a datagram",
+        Costs {
+            proxy: 1.4,
+            direct: 1.3,
+            behind: 0.15,
+        },
+    ),
+];
+
 /// The figures to reckon with.
 struct Options {
-    proxy_us: f64,
-    daemon_us: f64,
+    costs: Vec<(&'static str, Costs)>,
     load: f64,
     names: usize,
 }
@@ -53,41 +83,62 @@ fn main() {
             routing(&names[..count], cache)
         );
     }
-    let Options {
-        proxy_us,
-        daemon_us,
-        load,
-        ..
-    } = options;
+    for (what, costs) in &options.costs {
+        machines(what, *costs, options.load, &names);
+    }
+}
+
+fn machines(what: &str, costs: Costs, load: f64, names: &[String]) {
+    let Costs {
+        proxy,
+        direct,
+        behind,
+    } = costs;
     println!(
-        "\nprocesses at {proxy_us} µs (proxy), {daemon_us} µs (daemon), at most {load} busy:\n"
+        "\nprocesses, {what}: {proxy} µs in a proxy, {direct} µs in a daemon, {behind} µs in one"
     );
-    println!("| metrics a second | proxies | daemons | busiest daemon |");
-    println!("|---|---|---|---|");
+    println!("behind a proxy, none more than {load} busy:\n");
+    println!("| metrics a second | proxies | daemons | busiest daemon |\n|---|---|---|---|");
     for rate in [1e6, 1e7, 1e8] {
-        let proxies = (rate * proxy_us * 1e-6 / load).ceil();
-        let (daemons, busiest) = daemons(&names, rate * daemon_us * 1e-6, load);
-        // One daemon needs no proxy before it.
-        let proxies = if daemons == 1 { 0.0 } else { proxies };
+        let alone = rate * direct * 1e-6;
+        let (proxies, daemons, busiest) = if alone <= load {
+            (0.0, 1, alone)
+        } else {
+            let (daemons, busiest) = daemons(names, rate * behind * 1e-6, load);
+            ((rate * proxy * 1e-6 / load).ceil(), daemons, busiest)
+        };
         println!("| {rate:.0e} | {proxies} | {daemons} | {busiest:.2} |");
     }
 }
 
 fn options() -> Options {
     let mut options = Options {
-        proxy_us: 0.21,
-        daemon_us: 0.10,
+        costs: MEASURED.to_vec(),
         load: 0.6,
         names: 1_000_000,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|text| text.parse().ok()).unwrap();
+        let mut numbers = || -> Vec<f64> {
+            let text = arguments.next().unwrap();
+            text.split(',')
+                .map(|number| number.parse().unwrap())
+                .collect()
+        };
         match argument.as_str() {
-            "--proxy-us" => options.proxy_us = number(),
-            "--daemon-us" => options.daemon_us = number(),
-            "--load" => options.load = number(),
-            "--names" => options.names = number() as usize,
+            "--costs" => {
+                let [proxy, direct, behind] = numbers()[..] else {
+                    panic!("--costs takes three numbers")
+                };
+                let costs = Costs {
+                    proxy,
+                    direct,
+                    behind,
+                };
+                options.costs = vec![("as given", costs)];
+            }
+            "--load" => options.load = numbers()[0],
+            "--names" => options.names = numbers()[0] as usize,
             // Given by cargo.
             "--bench" => {}
             other => panic!("unknown option {other}"),
@@ -193,7 +244,7 @@ fn routing(names: &[String], cache_size: usize) -> f64 {
         for packet in &packets {
             if router.packet(packet.as_bytes()) {
                 for queue in router.queues_mut() {
-                    queue.send(|datagrams| Ok(datagrams.len()));
+                    queue.send(Batch::List, |datagrams| Ok(datagrams.len()));
                 }
             }
         }

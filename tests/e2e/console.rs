@@ -1,7 +1,7 @@
 //! The console backend: a line that says when, then one JSON object, a flush.
 
 use crate::common::daemon::{Daemon, STATSD};
-use crate::common::{Dir, LOCAL, NEVER, signal, skipped};
+use crate::common::{Dir, LOCAL, NEVER, signal, skipped, wait_until};
 use crate::process::Detached;
 use std::process::Command;
 
@@ -113,4 +113,47 @@ fn prettyprint_is_in_colour_on_a_terminal() {
     terminal.wait_line("\"statsd.bad_lines_seen\"\x1b[39m: \x1b[33m0\x1b[39m,");
     signal(daemon.0, "TERM");
     assert_eq!(terminal.wait_end(), Some(0));
+}
+
+/// More than a pipe holds: the end waits until the reader has all of the last flush.
+#[test]
+fn the_last_flush_is_whole_however_slowly_it_is_read() {
+    let dir = Dir::new();
+    let (config, pidfile) = (
+        format!("{{ {LOCAL}, {NEVER}, {CONSOLE} }}"),
+        dir.text_path("pid"),
+    );
+    let file = dir.write("statsd.js", &config);
+    // Its reader begins when it is told to.
+    let go = dir.text_path("go");
+    let mut shell = Command::new("sh");
+    let until_up =
+        "while read -r l; do echo \"$l\"; case $l in *'server is up'*) break;; esac; done";
+    let reader = format!("{until_up}; until [ -e '{go}' ]; do sleep 0.05; done; cat");
+    let line = format!(
+        "'{STATSD}' -p '{pidfile}' '{}' | {{ {reader}; }}",
+        file.display()
+    );
+    shell.args(["-c", &line]);
+    let mut daemon = Daemon::launch(shell);
+    let names: Vec<String> = (0..4000)
+        .map(|n| format!("a.rather.long.name.{n}:1|c"))
+        .collect();
+    names
+        .chunks(100)
+        .for_each(|lines| daemon.send(&lines.join("\n")));
+    daemon.wait_received(4000);
+    let process = Detached::from_pidfile(&dir);
+    signal(process.0, "TERM");
+    // It is still there when it has had more turns than the flush takes.
+    let mut console = daemon.console();
+    wait_until("the beginning of the end", || {
+        (console.ask("health", "\n") == "health: down\n").then_some(())
+    });
+    (0..50).for_each(|_| drop(console.ask("health", "\n")));
+    dir.write("go", "");
+    assert_eq!(daemon.wait_end(), Some(0));
+    let flush = &daemon.wait_flushes(1)[0];
+    let last = flush.at("counter_rates").get("a.rather.long.name.3999");
+    assert!(last.is_some());
 }

@@ -275,8 +275,9 @@ impl Backend for Console {
         self.write();
     }
 
+    /// What standard output has of it is not out yet either.
     fn undelivered(&self) -> usize {
-        self.text.len() - self.sent
+        self.text.len() - self.sent + stdout::waiting()
     }
 }
 

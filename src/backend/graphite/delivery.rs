@@ -98,9 +98,13 @@ impl Delivery {
         self.down = old.map_or(log::Latch::new(), |old| old.down);
     }
 
-    /// Connected, and so likely to make room soon.
+    /// Connected, or between two parts with nothing wrong so far; and so likely to make room soon.
     pub fn is_moving(&self) -> bool {
-        matches!(self.state, State::Sending(_) | State::Closing { .. })
+        match self.state {
+            State::Sending(_) | State::Closing { .. } => true,
+            State::Idle | State::Dialing(_) => !self.down.is_on(),
+            State::Waiting { .. } => false,
+        }
     }
 
     /// Tries again at once.
@@ -319,5 +323,34 @@ fn has_closed(socket: &mut Socket) -> io::Result<bool> {
         Ok(length) => Ok(length == 0),
         Err(error) if is_passing(&error) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between two parts a flush that is larger than the spool must wait, or it would drop what is left
+    /// of itself; once something is wrong it must not.
+    #[test]
+    fn is_moving_between_parts_until_something_is_wrong() {
+        let text = "{ graphiteHost: \"127.0.0.1\", graphitePort: 1 }";
+        let environment = crate::config::Environment::of_this_machine();
+        let loaded = crate::config::load::statsd_from_text(text, "test", &environment);
+        let mut delivery = Delivery::new(&loaded.unwrap().config.graphite).unwrap();
+        let now = Now::read();
+        assert!(delivery.is_moving());
+        delivery.state = State::Dialing(Dial::start("127.0.0.1", 1, delivery.timeout, now));
+        assert!(delivery.is_moving());
+        let error = io::ErrorKind::ConnectionRefused.into();
+        delivery.fail(
+            &error,
+            &mut Spool::new(1 << 20),
+            &mut Report::default(),
+            now,
+        );
+        assert!(!delivery.is_moving());
+        delivery.state = State::Idle;
+        assert!(!delivery.is_moving(), "known to be down");
     }
 }
