@@ -21,6 +21,7 @@ test:
 bench: build
 	$(CARGO) bench --locked --bench bench -- --daemon '$(BIN)/statsd {config}' \
 	    --proxy '$(BIN)/statsd-proxy {config}' $(BENCH)
+	$(CARGO) bench --locked --bench spread
 
 check:
 	$(CARGO) fmt --check
