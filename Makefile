@@ -21,6 +21,7 @@ test:
 bench: build
 	$(CARGO) bench --locked --bench bench -- --daemon '$(BIN)/statsd {config}' \
 	    --proxy '$(BIN)/statsd-proxy {config}' $(BENCH)
+	$(CARGO) bench --locked --bench spread
 
 check:
 	$(CARGO) fmt --check
@@ -32,7 +33,7 @@ system-test: build
 
 # Hostile input from new seeds, for SOAK_SECONDS each: the core, and a daemon.
 soak:
-	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(CARGO) test --locked --test fuzz -- --ignored --nocapture
+	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(CARGO) test --locked --test fuzz -- --ignored --nocapture --test-threads=1
 
 # -- Installing, and the packages -------------------------------------------------------------
 # Both packages call `install`; by hand: make && make install && systemd-sysusers (see README).

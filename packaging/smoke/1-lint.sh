@@ -63,3 +63,4 @@ silent "systemd-sysctl's file: one key" sh -c "! grep -v -e '^#' -e '^net.core.r
 check "the daemon takes localConfig.js as shipped" chroot "$ROOT" statsd -t /etc/statsd/localConfig.js
 check "the proxy takes proxyConfig.js as shipped" chroot "$ROOT" statsd-proxy -t /etc/statsd/proxyConfig.js
 umount "$ROOT/proc"
+true

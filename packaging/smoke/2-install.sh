@@ -187,3 +187,4 @@ same "leaves config files alone" "/etc/default/statsd
 /etc/statsd
 /etc/statsd/localConfig.js
 /etc/statsd/proxyConfig.js" "$(cd "$ROOT" && find etc usr \( -name '*statsd*' -o -path '*/etc/statsd/*' -o -path 'etc/statsd/*' \) | sed 's,^,/,' | sort)"
+true

@@ -189,7 +189,7 @@ done
 arrived() {
 	inside awk '$1 ~ /^(stats_counts\.sock\.count|stats\.counters\.sock\.count\.count)$/ { sum += $2 } END { print sum + 0 }' /root/graphite
 }
-all_arrived() { [ "$(arrived)" -ge $total ]; }
+all_arrived() { [ "$(arrived)" -ge "$total" ]; }
 until_true 10 all_arrived
 same "$total datagrams sent during $restarts restarts are all counted" $total "$(arrived)"
 check "there were restarts meanwhile" test $restarts -ge 3
@@ -232,3 +232,4 @@ check "the daemon has been restarted" restarted "$pid"
 check "the rpm is erased" in_place -e statsd
 same "the daemon is gone" "" "$(inside pgrep -x statsd)"
 halt
+true

@@ -6,7 +6,7 @@
 if [ "${1:-}" != apart ]; then
 	layer sysv bookworm sysvinit-core systemd-standalone-sysusers || exit 1
 	for kind in unedited edited code; do
-		apart "$0" apart $kind
+		apart "$0" apart $kind || exit 1
 	done
 	exit
 fi
@@ -70,7 +70,7 @@ code)
 	check "the config is the administrator's" cmp "$SCRATCH/before.js" "$config"
 	check "the reason why it does not start is on the terminal" \
 		grep -Eq 'localConfig.js.*(require|5)' <<<"$output"
-	check "with a word on what that means" grep -q 'does not run' <<<"$output"
+	check "with a word on what that means" grep -q 'was not started' <<<"$output"
 	same "it does not run" 3 "$(in_root /etc/init.d/statsd status >/dev/null; echo $?)"
 	cp "$TOP/packaging/localConfig.js" "$config"
 	check "it starts once the config is mended" in_root /etc/init.d/statsd start
@@ -81,3 +81,4 @@ same "the upstart jobs are gone" "" "$(ls "$ROOT/etc/init/" 2>/dev/null)"
 same "the override for /var/run/statsd is gone" "" "$(in_root dpkg-statoverride --list '*statsd*')"
 check "the scripts and modules are gone" test ! -e "$ROOT/usr/share/statsd"
 in_root /etc/init.d/statsd stop >/dev/null
+true

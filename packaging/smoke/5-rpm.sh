@@ -79,3 +79,4 @@ rm -r "$ROOT/etc/statsd" "$ROOT/etc/sysconfig/"statsd*.rpmsave
 files >"$SCRATCH/after"
 same "nothing else is left but the user" "" "$(diff "$SCRATCH/before" "$SCRATCH/after" | grep -v -e '^[0-9]' -e '/etc/[a-z]*-$')"
 check "who is there" in_root id _statsd
+true

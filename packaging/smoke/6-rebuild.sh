@@ -39,3 +39,4 @@ check "piuparts: install, remove, purge, again" piuparts --existing-chroot="$ROO
 	--distribution=bookworm --mirror="$(mirror) main" --no-adequate "$DEB"
 same "installed in a chroot it leaves this machine's rmem_max alone" "$rmem_max" "$(cat /proc/sys/net/core/rmem_max)"
 rm -rf "$elsewhere"
+true

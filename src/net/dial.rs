@@ -166,7 +166,8 @@ mod tests {
         let addresses = [0, 1].map(|index: usize| listeners[index].local_addr().unwrap());
         let (mut now, poll) = (Now::read(), PollSet::default());
         let deadline = now.mono + Duration::from_secs(10);
-        let step = connect(addresses.to_vec().into_iter(), None, now, deadline);
+        let rest = Vec::from(addresses).into_iter();
+        let step = connect(rest, None, now, deadline);
         let mut dial = Dial { step, deadline };
         let is_at = |dial: &Dial, address: SocketAddr| match &dial.step {
             Step::Connecting { socket, .. } => {

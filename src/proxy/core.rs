@@ -151,6 +151,7 @@ impl Core {
         let interval = self.config.check_interval;
         let prefer_ipv6 = self.config.servers.iter().any(|server| server.ipv6);
         for (id, node) in (0..).zip(&mut self.nodes) {
+            node.turn(poll, now);
             let queue = &mut self.router.queues_mut()[id as usize];
             match node.check(queue, poll, interval, prefer_ipv6, now) {
                 None => {}

@@ -3,20 +3,19 @@
 
 use super::health::Health;
 use super::probe::{Outcome, Probe};
-use super::queue::{Queue, Sent, is_refusal};
+use super::queue::{Batch, Queue, Stuck, is_refusal};
 use crate::config::NodeConfig;
-use crate::event_loop::{Now, PollSet};
+use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::resolve;
 use crate::sys;
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-/// How long to leave a socket alone that has no room. (Polling would not do: with ENOBUFS it is the
-/// interface that has none, and the socket looks writable.)
+/// How long to leave a socket alone that has no room although poll would call it writable.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long no line must have been dropped for the log to say that it is over.
@@ -32,6 +31,11 @@ pub struct Node {
     address: Option<IpAddr>,
     /// Connected, so that refusals come back.
     socket: Option<Socket>,
+    /// The socket takes blocks of datagrams.
+    blocks: bool,
+    /// The socket's buffer was full.
+    full: bool,
+    token: Token,
     /// Until when the socket is left alone.
     pause: Option<Instant>,
     drops: Drops,
@@ -47,6 +51,9 @@ impl Node {
             probe: None,
             address,
             socket: None,
+            blocks: false,
+            full: false,
+            token: Token::default(),
             pause: None,
             drops: Drops::default(),
             config,
@@ -85,18 +92,43 @@ impl Node {
             None => poll.wake_at(self.health.next()),
         }
         self.pause.into_iter().for_each(|until| poll.wake_at(until));
+        self.token = match &self.socket {
+            Some(socket) if self.full => poll.writes(socket.as_raw_fd()),
+            _ => Token::default(),
+        };
+    }
+
+    /// Looks whether there is room again.
+    pub fn turn(&mut self, poll: &PollSet, now: Now) {
+        self.full &= !poll.is_ready(self.token);
+        self.pause = self.pause.filter(|until| now.mono < *until);
     }
 
     /// Sends what waits, as far as there is room.
     pub fn send(&mut self, queue: &mut Queue, now: Now) {
         let Some(socket) = &self.socket else { return };
-        if queue.is_empty() || self.pause.is_some_and(|until| now.mono < until) {
+        if queue.is_empty() || self.full || self.pause.is_some() {
             return;
         }
-        let Sent { refused, stuck } =
-            queue.send(|datagrams| sys::send_datagrams(socket.as_fd(), datagrams));
-        self.pause = stuck.then(|| now.mono + PAUSE);
-        if refused {
+        let batch = if self.blocks {
+            Batch::Block
+        } else {
+            Batch::List
+        };
+        let blocks = &mut self.blocks;
+        let sent = queue.send(batch, |datagrams| {
+            if *blocks && datagrams.len() > 1 {
+                match sys::send_block(socket.as_fd(), datagrams) {
+                    // An interface that cannot, or a datagram that would have to be fragmented.
+                    Err(error) if is_unable(&error) => *blocks = false,
+                    other => return other,
+                }
+            }
+            sys::send_datagrams(socket.as_fd(), datagrams)
+        });
+        self.full = sent.stuck == Some(Stuck::Buffer);
+        self.pause = (sent.stuck == Some(Stuck::Elsewhere)).then(|| now.mono + PAUSE);
+        if sent.refused {
             self.health.hurry(now.mono);
         }
     }
@@ -194,8 +226,9 @@ impl Node {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         socket.connect(&address.into())?;
+        self.blocks = sys::takes_blocks(socket.as_fd());
         self.socket = Some(socket);
-        self.pause = None;
+        (self.full, self.pause) = (false, None);
         Ok(())
     }
 
@@ -207,7 +240,7 @@ impl Node {
         if last.is_some_and(|error| is_refusal(&error)) {
             queue.note_refusal();
         }
-        self.pause = None;
+        (self.full, self.pause) = (false, None);
     }
 }
 
@@ -218,6 +251,12 @@ struct Drops {
     total: u64,
     /// While it lasts: when the last one was seen, and the total before the first.
     under_way: Option<(Instant, u64)>,
+}
+
+/// The kernel cannot send blocks here.
+fn is_unable(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP].contains(&code.unwrap_or(0))
 }
 
 /// Its name on the ring.

@@ -23,7 +23,7 @@ pub struct Queue {
     /// Bytes that may wait while the socket does not take them.
     limit: usize,
     stuck: bool,
-    /// Lines in the datagram that was sent last: a refusal is most likely about that one.
+    /// Lines in what was sent last, a datagram or a block: a refusal is most likely about that one.
     last_lines: u32,
     counts: Counts,
 }
@@ -33,6 +33,18 @@ struct Datagram {
     length: usize,
     lines: u32,
 }
+
+/// How the socket takes datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// A list of them, some of which it may take.
+    List,
+    /// Some of about the same size as one block, all or none (UDP_SEGMENT).
+    Block,
+}
+
+/// Bytes in a block: the most that UDP takes at once.
+const MAX_BLOCK: usize = 65_000;
 
 /// What became of the lines, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +66,16 @@ pub struct Sent {
     /// A refusal has come back.
     pub refused: bool,
     /// The kernel has no room for now.
-    pub stuck: bool,
+    pub stuck: Option<Stuck>,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// The socket's buffer is full: poll tells when it is not.
+    Buffer,
+    /// Something else is full, or the node refuses again and again: poll does not tell.
+    Elsewhere,
 }
 
 impl Queue {
@@ -102,30 +123,37 @@ impl Queue {
 
     /// Gives the datagrams to `send` (which answers how many it took, as `sendmmsg` does) until there
     /// are none, or there is no room for more.
-    pub fn send(&mut self, mut send: impl FnMut(&[&[u8]]) -> io::Result<usize>) -> Sent {
+    pub fn send(
+        &mut self,
+        batch: Batch,
+        mut send: impl FnMut(&[&[u8]]) -> io::Result<usize>,
+    ) -> Sent {
         let mut outcome = Sent::default();
         let mut start = 0;
         let mut refusals = 0;
         // The last call stopped short: the next one tells why.
         let mut short = false;
         while !self.datagrams.is_empty() {
-            let mut batch: [&[u8]; SEND_BATCH] = [&[]; SEND_BATCH];
+            let count = match batch {
+                Batch::List => self.datagrams.len().min(SEND_BATCH),
+                Batch::Block => self.block(),
+            };
+            let mut slices: [&[u8]; SEND_BATCH] = [&[]; SEND_BATCH];
             let mut end = start;
-            for (slice, datagram) in batch.iter_mut().zip(&self.datagrams) {
+            for (slice, datagram) in slices[..count].iter_mut().zip(&self.datagrams) {
                 *slice = &self.bytes[end..end + datagram.length];
                 end += datagram.length;
             }
-            let count = self.datagrams.len().min(SEND_BATCH);
-            match send(&batch[..count]) {
+            match send(&slices[..count]) {
                 Ok(taken) if taken > 0 => {
                     if short {
                         // The kernel keeps an error to itself when it comes behind a datagram that
                         // it took. Now that there is room, it was a refusal.
                         self.refused(&mut outcome);
                     }
-                    short = taken < count;
+                    short = batch == Batch::List && taken < count;
                     refusals = 0;
-                    start += self.took(taken);
+                    start += self.took(taken, batch);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // It is about an earlier datagram; this one has not been tried.
@@ -133,7 +161,11 @@ impl Queue {
                     self.refused(&mut outcome);
                     (refusals, short) = (refusals + 1, false);
                 }
-                Err(error) if !is_passing(&error) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    outcome.stuck = Some(Stuck::Buffer);
+                    break;
+                }
+                Err(error) if !is_refusal(&error) && !is_full(&error) => {
                     if let Some(datagram) = self.datagrams.pop_front() {
                         start += datagram.length;
                         self.counts.drops += u64::from(datagram.lines);
@@ -141,14 +173,33 @@ impl Queue {
                     short = false;
                 }
                 Ok(_) | Err(_) => {
-                    outcome.stuck = true;
+                    outcome.stuck = Some(Stuck::Elsewhere);
                     break;
                 }
             }
         }
         self.bytes.drain(..start);
-        self.stuck = outcome.stuck;
+        self.stuck = outcome.stuck.is_some();
         outcome
+    }
+
+    /// How many datagrams to send as one block. All of a block are padded to the longest (but for the
+    /// last), so one that is much longer or shorter begins or ends another block.
+    fn block(&self) -> usize {
+        let (mut count, mut longest, mut shortest) = (0, 0, usize::MAX);
+        for Datagram { length, .. } in self.datagrams.iter().take(SEND_BATCH) {
+            let bytes = (count + 1) * longest.max(*length);
+            let too_long = *length > self.max_datagram || *length / 4 > shortest / 3;
+            if count > 0 && (too_long || bytes > MAX_BLOCK) {
+                break;
+            }
+            count += 1;
+            (longest, shortest) = (longest.max(*length), shortest.min(*length));
+            if too_long || *length / 3 < longest / 4 {
+                break;
+            }
+        }
+        count
     }
 
     /// Counts a refusal that was not told by [`Queue::send`].
@@ -192,13 +243,18 @@ impl Queue {
     }
 
     /// Takes the first datagrams for sent; their bytes.
-    fn took(&mut self, count: usize) -> usize {
+    fn took(&mut self, count: usize, batch: Batch) -> usize {
         let mut bytes = 0;
+        let mut block = 0;
         for datagram in self.datagrams.drain(..count.min(self.datagrams.len())) {
             bytes += datagram.length;
             self.counts.datagrams += 1;
             self.counts.lines += u64::from(datagram.lines);
+            block += datagram.lines;
             self.last_lines = datagram.lines;
+        }
+        if batch == Batch::Block {
+            self.last_lines = block;
         }
         bytes
     }
@@ -214,11 +270,9 @@ pub fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-/// There is no room for now.
-fn is_passing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || error.raw_os_error() == Some(libc::ENOBUFS)
-        || is_refusal(error)
+/// The interface has no room.
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 #[cfg(test)]
@@ -237,7 +291,7 @@ mod tests {
     fn send(queue: &mut Queue, answers: Vec<io::Result<usize>>) -> (Vec<String>, Sent) {
         let mut answers = answers.into_iter();
         let mut taken = Vec::new();
-        let outcome = queue.send(|datagrams| {
+        let outcome = queue.send(Batch::List, |datagrams| {
             let count = answers.next().unwrap_or(Ok(datagrams.len()))?;
             let text = |d: &&[u8]| String::from_utf8_lossy(d).into_owned();
             taken.extend(datagrams[..count].iter().map(text));
@@ -287,7 +341,7 @@ mod tests {
         assert_eq!(full.position(|full| full), Some(SEND_BATCH));
         full.for_each(drop);
         let mut calls = Vec::new();
-        queue.send(|datagrams| {
+        queue.send(Batch::List, |datagrams| {
             calls.push(datagrams.len());
             Ok(datagrams.len())
         });
@@ -296,12 +350,15 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_waits_in_order_and_within_the_bound() {
-        for code in [libc::EAGAIN, libc::ENOBUFS] {
+        for (code, why) in [
+            (libc::EAGAIN, Stuck::Buffer),
+            (libc::ENOBUFS, Stuck::Elsewhere),
+        ] {
             let mut queue = queue(&["a:1", "b:2", "c:3"], 3);
             queue.set_bounds(3, 12);
             let (taken, outcome) = send(&mut queue, vec![Ok(1), failed(code)]);
             assert_eq!(taken, ["a:1"]);
-            assert_eq!((outcome.stuck, outcome.refused), (true, false));
+            assert_eq!((outcome.stuck, outcome.refused), (Some(why), false));
             // 6 bytes wait; one more line fits.
             for line in ["d:4", "e:5", "f:6"] {
                 assert!(!queue.push(line.as_bytes()));
@@ -310,7 +367,7 @@ mod tests {
             let (taken, outcome) = send(&mut queue, vec![]);
             assert_eq!(
                 (taken, outcome.stuck),
-                (vec!["b:2".into(), "c:3".into(), "d:4".into()], false)
+                (vec!["b:2".into(), "c:3".into(), "d:4".into()], None)
             );
             // With the socket taking datagrams again there is no bound within a turn.
             (0..10).for_each(|_| {
@@ -346,7 +403,7 @@ mod tests {
             let (taken, outcome) = send(&mut queue, answers);
             assert_eq!(taken, ["a\nb", "cc", "ddd"][..datagrams], "{shown}");
             assert_eq!(queue.counts().refused, lines, "{shown}");
-            assert_eq!(outcome.stuck, datagrams < 3, "{shown}");
+            assert_eq!(outcome.stuck.is_some(), datagrams < 3, "{shown}");
         }
         let mut queue = queue(&["a", "b", "c"], 100);
         send(&mut queue, vec![]);
@@ -362,6 +419,43 @@ mod tests {
         assert_eq!(taken, ["a", "c"]);
         assert_eq!(outcome, Sent::default());
         assert_eq!((queue.counts().drops, queue.counts().refused), (1, 0));
+    }
+
+    #[test]
+    fn blocks() {
+        let datagrams = |lengths: &[usize]| {
+            let mut queue = Queue::new(1400, 1 << 20);
+            lengths.iter().for_each(|length| {
+                queue.push(&vec![b'x'; *length]);
+            });
+            queue
+        };
+        let cases: [(&[usize], &[usize]); 7] = [
+            (&[1400], &[1]),
+            (&[1390, 1400, 1380, 1399], &[4]),
+            // The last of a block may be short.
+            (&[1390, 1400, 200], &[3]),
+            (&[700, 1400, 1400], &[1, 2]),
+            (&[1400, 700, 1400], &[2, 1]),
+            // Longer than a datagram: alone.
+            (&[1400, 1400, 5000, 1400], &[2, 1, 1]),
+            (&[1400; 100], &[46, 46, 8]),
+        ];
+        for (lengths, expected) in cases {
+            let mut queue = datagrams(lengths);
+            let mut calls = Vec::new();
+            queue.send(Batch::Block, |datagrams| {
+                calls.push(datagrams.len());
+                Ok(datagrams.len())
+            });
+            assert_eq!(calls, expected, "{lengths:?}");
+            assert_eq!(queue.counts().datagrams, lengths.len() as u64);
+        }
+        // A block is refused as a whole.
+        let mut queue = datagrams(&[1400, 1400, 1400]);
+        queue.send(Batch::Block, |datagrams| Ok(datagrams.len()));
+        queue.note_refusal();
+        assert_eq!(queue.counts().refused, 3);
     }
 
     #[test]

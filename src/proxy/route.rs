@@ -6,7 +6,7 @@
 use super::queue::Queue;
 use crate::ring::Ring;
 use crate::store::table::Table;
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 /// Longer names are looked up on the ring each time, so that the cache's memory is bounded too.
 const MAX_CACHED: usize = 1024;
@@ -60,20 +60,21 @@ impl Router {
     fn route(&mut self, mut rest: &[u8]) -> (u64, u64, bool) {
         let (mut lines, mut lost, mut full) = (0, 0, false);
         while !rest.is_empty() {
-            let line;
-            (line, rest) = match memchr(b'\n', rest) {
-                Some(end) => (&rest[..end], &rest[end + 1..]),
-                None => (rest, &rest[rest.len()..]),
+            // Where the name ends is looked for first, and the line's end behind it: no byte is
+            // looked at twice.
+            let name = memchr2(b':', b'\n', rest).unwrap_or(rest.len());
+            let end = match rest.get(name) {
+                Some(b':') => memchr(b'\n', &rest[name..]).map_or(rest.len(), |end| name + end),
+                _ => name,
             };
-            if line.is_empty() {
-                continue;
+            if end > 0 {
+                lines += 1;
+                match self.owner(&rest[..name]) {
+                    Some(node) => full |= self.queues[node as usize].push(&rest[..end]),
+                    None => lost += 1,
+                }
             }
-            lines += 1;
-            let name = memchr(b':', line).map_or(line, |end| &line[..end]);
-            match self.owner(name) {
-                Some(node) => full |= self.queues[node as usize].push(line),
-                None => lost += 1,
-            }
+            rest = rest.get(end + 1..).unwrap_or_default();
         }
         (lines, lost, full)
     }

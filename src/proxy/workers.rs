@@ -63,7 +63,7 @@ impl Workers {
         notifier: Notifier,
         now: Now,
     ) -> Workers {
-        log::info!("forking {} childs", sockets.len());
+        log::info!("forking {} workers", sockets.len());
         let worker = |(inputs, console)| Worker {
             inputs,
             console: Some(console),

@@ -52,10 +52,11 @@ impl Flusher {
     ) {
         let seconds = interval.as_secs_f64();
         let mut timestamp = now.seconds();
-        if seconds >= 1.0 && self.last == Some(timestamp) {
+        let near = |last: &u64| (timestamp..timestamp + 2).contains(last);
+        if let Some(last) = self.last.filter(|last| seconds >= 1.0 && near(last)) {
             // Rounded alike, or the last flush soon after the one before: under the same second
             // Graphite would put the one in the place of the other.
-            timestamp += 1;
+            timestamp = last + 1;
         }
         let flush = Flush { timestamp, seconds };
         if let Some(last) = self.last.replace(flush.timestamp) {
@@ -137,4 +138,68 @@ impl Flusher {
 /// With three decimals.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Bounds, Policy};
+    use crate::timer::Summary;
+    use std::rc::Rc;
+    use std::time::UNIX_EPOCH;
+
+    /// Timestamps of flushes at these times of the wall clock, in seconds.
+    fn timestamps(interval: f64, times: &[f64]) -> Vec<u64> {
+        let bounds = Bounds {
+            names: 10,
+            timer_values: 10,
+            set_members: 10,
+        };
+        let mut store = Store::new("statsd", true, bounds);
+        let mut flusher = Flusher::default();
+        let flush = |time: &f64| {
+            let now = Now {
+                mono: Instant::now(),
+                wall: UNIX_EPOCH + Duration::from_secs_f64(*time),
+            };
+            let plan = Plan {
+                policy: Policy::default(),
+                summary: Rc::new(Summary::new(&[], &[], [])),
+            };
+            let interval = Duration::from_secs_f64(interval);
+            flusher.begin(&mut store, plan, interval, 0, &mut [], now);
+            loop {
+                if let Some((flush, _)) = flusher.slice(&mut store, &mut []) {
+                    return flush.timestamp;
+                }
+            }
+        };
+        times.iter().map(flush).collect()
+    }
+
+    #[test]
+    fn no_two_flushes_have_one_timestamp() {
+        for (interval, times, expected) in [
+            // Half past the second, a little late, a little early.
+            (
+                1.0,
+                &[9.49, 10.51, 11.49, 12.4, 13.6][..],
+                &[9, 11, 12, 13, 14][..],
+            ),
+            (1.0, &[9.51, 10.49, 11.5, 12.5], &[10, 11, 12, 13]),
+            // The last flush, soon after another, that was one late itself.
+            (10.0, &[10.0, 20.0, 20.3], &[10, 20, 21]),
+            (1.0, &[9.51, 10.49, 10.49], &[10, 11, 12]),
+            // The wall clock is followed wherever it goes.
+            (
+                10.0,
+                &[1000.0, 1010.0, 500.0, 510.0],
+                &[1000, 1010, 500, 510],
+            ),
+            // Many flushes in a second cannot differ.
+            (0.2, &[10.0, 10.2, 10.4], &[10, 10, 10]),
+        ] {
+            assert_eq!(timestamps(interval, times), expected, "{times:?}");
+        }
+    }
 }

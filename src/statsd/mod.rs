@@ -79,6 +79,8 @@ struct Ending {
     until: Instant,
     /// The last flush has begun.
     last_flush: bool,
+    /// For it.
+    udp_drops: u64,
 }
 
 impl Program for Daemon {
@@ -281,12 +283,13 @@ impl Daemon {
             .drain(timeout.mul_f64(LAST_READ), &mut |packet| {
                 core.packet(packet)
             });
-        self.core.udp_drops += self.inputs.take_drops();
+        let udp_drops = self.inputs.take_drops();
         self.inputs = Inputs::default();
         self.core.flusher.hurry();
         self.ending = Some(Ending {
             until: now.mono + timeout,
             last_flush: false,
+            udp_drops,
         });
     }
 
@@ -298,7 +301,7 @@ impl Daemon {
         let core = &mut self.core;
         if !core.flusher.is_running() && !ending.last_flush {
             ending.last_flush = true;
-            core.begin_flush(0, now);
+            core.begin_flush(ending.udp_drops, now);
             core.flusher.hurry();
             core.backends
                 .iter_mut()

@@ -172,6 +172,14 @@ impl Graphite {
         state.flushes.clone()
     }
 
+    /// Hands over the flushes that came whole, for a test that runs long enough to mind the room.
+    #[track_caller]
+    pub fn take_flushes(&self) -> Vec<Flush> {
+        let mut state = self.state();
+        assert!(state.faults.is_empty(), "{:#?}", state.faults);
+        std::mem::take(&mut state.flushes)
+    }
+
     /// Waits until so many flushes came whole.
     #[track_caller]
     pub fn wait_flushes(&self, count: usize) -> Vec<Flush> {

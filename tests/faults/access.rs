@@ -3,12 +3,11 @@
 
 use crate::common::Dir;
 use crate::common::console::Console;
-use crate::common::daemon::{Daemon, STATSD};
-use crate::common::{NEVER, skipped};
-use crate::tools::{in_namespace, is_root, log_lines, must};
+use crate::common::daemon::Daemon;
+use crate::common::{NEVER, skipped, wait_until};
+use crate::tools::{in_namespace, is_root, log_lines, must, program_for_all};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 const REFUSED: &str =
@@ -65,10 +64,10 @@ fn role_elsewhere() {
         );
     }
     assert_eq!(elsewhere.ask("health", "\n"), "health: up\n");
-    assert_eq!(
-        log_lines(&daemon, "from 192.0.2.1, which is not in mgmt_allow"),
-        5
-    );
+    wait_until("each refusal to be logged", || {
+        let refusals = log_lines(&daemon, "from 192.0.2.1, which is not in mgmt_allow");
+        (refusals == 5).then_some(())
+    });
     let mut allowed = from("198.51.100.1");
     assert!(
         allowed
@@ -101,9 +100,7 @@ fn root_is_left_for_good() {
         return skipped("leaving root takes root");
     }
     let dir = Dir::new();
-    let program = dir.path("statsd");
-    fs::copy(STATSD, &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program_for_all(&dir);
     let text = format!(
         "{{ address: '127.0.0.1', port: 1, mgmt_address: '127.0.0.1', mgmt_port: 0, {NEVER}, backends: [] }}"
     );

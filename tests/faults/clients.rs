@@ -112,13 +112,13 @@ fn out_of_descriptors() {
         rest.split_whitespace().nth(field).unwrap().parse().unwrap()
     };
     let (before, start) = (busy("user") + busy("system"), std::time::Instant::now());
-    while start.elapsed() < Duration::from_secs(1) {
+    while start.elapsed() < Duration::from_secs(2) {
         assert!(console.ask("health", "\n").starts_with("health"));
         std::thread::sleep(Duration::from_millis(50));
     }
     // Clock ticks of 10 ms: it waits, and does not ask again and again.
     let ticks = busy("user") + busy("system") - before;
-    assert!(ticks < 50.0, "{ticks} of 100 ticks");
+    assert!(ticks < 20.0, "{ticks} of 200 ticks");
     assert_eq!(
         log_lines(&daemon, "tcp 127.0.0.1"),
         2,
@@ -130,4 +130,27 @@ fn out_of_descriptors() {
     wait_stored(&graphite, "stats_counts.a", 10.0);
     wait_stored(&graphite, "stats_counts.b", 1.0);
     daemon.stop();
+}
+
+/// Signals all the while: calls that they interrupt are made again, and no line is lost or doubled.
+#[test]
+fn interrupted_by_signals() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 100, {BOTH}, {} }}",
+        graphite.config()
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    let mut stream = daemon.tcp();
+    let lines = "a:1|c\n".repeat(500);
+    for _ in 0..100 {
+        stream.write_all(lines.as_bytes()).unwrap();
+        daemon.signal("HUP");
+        daemon.signal("CHLD");
+        daemon.signal("WINCH");
+        assert!(daemon.console().ask("health", "\n").starts_with("health"));
+    }
+    graphite.wait_sum("stats_counts.a", 50_000.0);
+    daemon.stop();
+    assert_eq!(graphite.sum("stats_counts.a"), 50_000.0);
 }

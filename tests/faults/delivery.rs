@@ -3,9 +3,12 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::{Graphite, Mode, by_name};
-use crate::common::{Dir, LOCAL, NEVER, wait_until};
-use crate::tools::{answer_time, log_lines, stat, stored, wait_stat, wait_stored};
+use crate::common::{Dir, LOCAL, NEVER, alive, wait_until};
+use crate::tools::{
+    answer_time, in_namespace, log_lines, must, said_once, stat, stored, wait_stat, wait_stored,
+};
 use std::fs;
+use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,8 +63,8 @@ fn an_outage_and_a_reset_lose_no_count() {
     let order: Vec<u64> = flushes.iter().map(|flush| flush[0].timestamp).collect();
     assert!(order.is_sorted(), "{order:?}");
     // And said once each way.
-    assert_eq!(log_lines(&daemon, "flushes are kept"), 1);
-    assert_eq!(log_lines(&daemon, "delivering again"), 1);
+    said_once(&daemon, "flushes are kept");
+    said_once(&daemon, "delivering again");
     let last = by_name(flushes.last().unwrap());
     let own = |name: &str| -> f64 {
         let name = format!("stats.statsd.graphiteStats.{name}");
@@ -92,7 +95,7 @@ fn a_graphite_that_keeps_failing_is_left_in_peace() {
     // At least half of 0.5, 1, 2 and 4 seconds.
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(3700), "{took:?}");
-    assert_eq!(log_lines(&daemon, "flushes are kept"), 1);
+    said_once(&daemon, "flushes are kept");
 }
 
 /// Accepts, never reads: the connection is given up, the flush is not.
@@ -179,12 +182,13 @@ fn an_unresolvable_name_is_no_obstacle() {
     daemon.send("a:1|c");
     daemon.wait_line("graphite graphite.invalid:2003: ");
     wait_stat(&daemon, "graphite.reconnects", |count| count >= 2.0);
-    assert_eq!(log_lines(&daemon, "graphite.invalid"), 1, "said once");
+    said_once(&daemon, "graphite.invalid");
     assert!(stat(&daemon, "graphite.spool_flushes") >= 2.0);
     let graphite = Graphite::text();
     dir.replace("statsd.js", &config("localhost", graphite.port()));
     daemon.signal("HUP");
-    wait_stored(&graphite, "stats_counts.a", 1.0);
+    graphite.wait_sum("stats_counts.a", 1.0);
+    daemon.wait_line("delivering again");
     // The children that looked names up are gone.
     wait_until("no child is left", || {
         let children = children(daemon.pid());
@@ -230,4 +234,46 @@ fn a_dead_graphite_delays_neither_console_nor_other_backends() {
 
 fn flushes_shown(daemon: &Daemon) -> usize {
     log_lines(daemon, "Flushing stats at")
+}
+
+/// A name server that never answers: whoever looks a name up waits for it, and that is not the loop.
+#[test]
+fn a_name_server_that_does_not_answer() {
+    in_namespace(&["--net", "--mount"], "delivery::role_name_server");
+}
+
+#[test]
+#[ignore = "runs in a namespace"]
+fn role_name_server() {
+    let dir = Dir::new();
+    dir.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
+    must("ip link set lo up");
+    // Over the link's target, which may be a file that is not there.
+    let real = fs::canonicalize("/etc/resolv.conf").unwrap();
+    let ours = dir.text_path("resolv.conf");
+    must(&format!("mount --bind {ours} {}", real.display()));
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 250, backends: ['graphite'], graphiteTimeout: 60000, shutdownTimeout: 500,
+            graphiteHost: 'graphite.example.com' }}"
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    daemon.send("a:1|c");
+    // It has asked, and waits.
+    server
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    server.recv(&mut [0; 512]).unwrap();
+    assert_eq!(children(daemon.pid()).len(), 1);
+    let (start, before) = (Instant::now(), stat(&daemon, "graphite.spool_flushes"));
+    let mut slow = 0;
+    while stat(&daemon, "graphite.spool_flushes") < before + 6.0 {
+        slow += usize::from(answer_time(&daemon) > Duration::from_millis(100));
+        assert!(start.elapsed() < Duration::from_secs(5), "flushes are late");
+    }
+    assert!(slow <= 2, "{slow} slow answers");
+    assert_eq!(children(daemon.pid()).len(), 1, "still the same look-up");
+    let child: u32 = children(daemon.pid())[0].parse().unwrap();
+    daemon.stop();
+    wait_until("the child's end", || (!alive(child)).then_some(()));
 }

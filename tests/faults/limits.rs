@@ -5,7 +5,7 @@ use crate::common::console::Console;
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::{Dir, LOCAL, NEVER, wait_until};
-use crate::tools::{log_lines, stat, wait_stat};
+use crate::tools::{log_lines, said_once, stat, wait_stat};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ fn a_limit_that_stays_reached_is_told_once() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(graphite.flushes().len() >= 10);
-    assert_eq!(log_lines(&daemon, "over maxNames: "), 1);
+    said_once(&daemon, "over maxNames: ");
     daemon.wait_line("below maxNames again");
 }
 
@@ -121,13 +121,13 @@ fn tcp_clients() {
     daemon.wait_received(4);
     assert_eq!(stat(&daemon, "server.refused_clients"), 5.0);
     assert_eq!(stat(&daemon, "server.clients"), 3.0);
-    assert_eq!(log_lines(&daemon, "refusing more (maxTcpClients)"), 1);
+    said_once(&daemon, "refusing more (maxTcpClients)");
     // One goes, one may come.
     drop(known.pop());
     wait_stat(&daemon, "server.clients", |count| count == 2.0);
     daemon.send_tcp("a:1|c\n");
     daemon.wait_received(5);
-    assert_eq!(log_lines(&daemon, "below 3 clients again"), 1);
+    said_once(&daemon, "below 3 clients again");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn console_clients() {
     }
     let stats = known[0].ask("stats", "END\n\n");
     assert!(stats.contains("server.refused_clients: 5\n"), "{stats}");
-    assert_eq!(log_lines(&daemon, "refusing more (maxMgmtClients)"), 1);
+    said_once(&daemon, "refusing more (maxMgmtClients)");
     known.pop();
     wait_until("the place to be free", || {
         let mut stream = TcpStream::connect(daemon.address("admin")).unwrap();

@@ -86,3 +86,23 @@ fn what_the_end_could_not_deliver_the_next_start_does() {
     last.stop();
     assert_eq!(graphite.flushes().len(), flushes + 1, "its own flush alone");
 }
+
+/// Clients that came, sent and left, and that nobody had time to accept before the end was asked for.
+#[test]
+fn what_waits_to_be_accepted_counts_too() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, {NEVER}, {},
+            servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}] }}",
+        graphite.config()
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    daemon.signal("STOP");
+    for _ in 0..100 {
+        daemon.send_tcp("a:1|c\na:2|c\n");
+    }
+    daemon.signal("TERM");
+    daemon.signal("CONT");
+    assert_eq!(daemon.wait_end(), Some(0));
+    wait_stored(&graphite, "stats_counts.a", 300.0);
+}

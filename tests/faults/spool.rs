@@ -3,7 +3,7 @@
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::{Dir, LOCAL, wait_until};
-use crate::tools::{log_lines, stat, wait_stat};
+use crate::tools::{said_once, stat, wait_stat};
 
 #[test]
 fn over_the_bound_the_oldest_flush_goes() {
@@ -25,7 +25,7 @@ fn over_the_bound_the_oldest_flush_goes() {
         (stat(&daemon, "graphite.dropped_flushes") >= 2.0).then_some(())
     });
     assert!(most > LIMIT / 2.0 && most <= LIMIT, "{most} bytes");
-    assert_eq!(log_lines(&daemon, "dropping the oldest flushes"), 1);
+    said_once(&daemon, "dropping the oldest flushes");
     let kept = stat(&daemon, "graphite.spool_flushes");
     graphite.up();
     wait_stat(&daemon, "graphite.spool_flushes", |count| count == 0.0);

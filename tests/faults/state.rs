@@ -1,10 +1,10 @@
 //! `stateFile` on the real binary. What is in it, and how it is read, is in the crate's own tests.
 
-use crate::common::daemon::{Daemon, STATSD, command};
+use crate::common::daemon::{Daemon, command};
 use crate::common::{Dir, LOCAL, NEVER, alive, signal, skipped, wait_until};
-use crate::tools::is_root;
+use crate::tools::{is_root, program_for_all};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -113,9 +113,7 @@ fn as_another_user_and_detached() {
     let dir = Dir::new();
     fs::create_dir(dir.path("own")).unwrap();
     std::os::unix::fs::chown(dir.path("own"), Some(65534), Some(65534)).unwrap();
-    let program = dir.path("statsd");
-    fs::copy(STATSD, &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = program_for_all(&dir);
     let config = config().replace("'state'", "'own/state'");
     let path = dir.write("statsd.js", &config);
     let start = |options: &[&str]| {

@@ -1,9 +1,10 @@
 //! What the tests of faults share.
 
-use crate::common::daemon::Daemon;
+use crate::common::daemon::{Daemon, STATSD};
 use crate::common::graphite::Graphite;
-use crate::common::{DEADLINE, skipped};
+use crate::common::{DEADLINE, Dir, skipped};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,6 +68,13 @@ pub fn log_lines(daemon: &Daemon, text: &str) -> usize {
     lines.iter().filter(|line| line.contains(text)).count()
 }
 
+/// Waits until the log has the text, and fails if it has it more than once.
+#[track_caller]
+pub fn said_once(daemon: &Daemon, text: &str) {
+    daemon.wait_line(text);
+    assert_eq!(log_lines(daemon, text), 1, "{text}");
+}
+
 /// The console's answer and how long it took.
 #[track_caller]
 pub fn answer_time(daemon: &Daemon) -> Duration {
@@ -110,4 +118,13 @@ pub fn must(command: &str) {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {error}");
+}
+
+/// A copy of the program that every user may run. Made by another process: as long as one of ours had it
+/// open for writing, a test beside this one could fork, and the copy would be busy.
+#[track_caller]
+pub fn program_for_all(dir: &Dir) -> PathBuf {
+    let program = dir.text_path("statsd");
+    must(&format!("cp {STATSD} {program} && chmod 755 {program}"));
+    PathBuf::from(program)
 }

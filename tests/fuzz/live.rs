@@ -3,7 +3,7 @@
 //! what good clients send.
 
 use crate::common::daemon::Daemon;
-use crate::common::graphite::Graphite;
+use crate::common::graphite::{Flush, Graphite};
 use crate::common::{Dir, LOCAL, reset, status_field, udp_socket, wait_until};
 use crate::input::{Generator, Random};
 use crate::{new_seed, soak_time};
@@ -104,6 +104,7 @@ fn run(seed: u64, time: Duration) {
     good.write_all(b"witness:1|c\n").unwrap();
     let mut witness = 1.0;
     graphite.wait_sum("stats_counts.witness", witness);
+    let mut counted = 0.0;
     let before = descriptors(pid);
 
     let mut generator = Generator::new(seed);
@@ -151,6 +152,11 @@ fn run(seed: u64, time: Duration) {
             },
         }
         daemon.assert_running();
+        counted += graphite
+            .take_flushes()
+            .iter()
+            .map(count_witness)
+            .sum::<f64>();
     }
     drop((clients, consoles));
     // All of it is over and forgotten.
@@ -161,7 +167,17 @@ fn run(seed: u64, time: Duration) {
     assert!(peak < MEMORY, "{peak} bytes of memory");
     assert!(daemon.console().ask("health", "\n").starts_with("health: "));
     daemon.stop();
-    assert_eq!(graphite.sum("stats_counts.witness"), witness);
+    counted += graphite
+        .take_flushes()
+        .iter()
+        .map(count_witness)
+        .sum::<f64>();
+    assert_eq!(counted, witness);
+}
+
+fn count_witness(flush: &Flush) -> f64 {
+    let points = flush.iter().filter(|p| p.name == "stats_counts.witness");
+    points.map(|p| p.value.parse::<f64>().unwrap()).sum()
 }
 
 /// EMSGSIZE, for datagrams that no network takes.

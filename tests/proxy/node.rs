@@ -186,7 +186,9 @@ fn receive(data: &UdpSocket, shared: &Shared) {
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         shared.datagrams.lock().unwrap().push(length);
         let mut lines = shared.lines.lock().unwrap();
-        lines.extend(text.split('\n').map(str::to_string));
+        // As every StatsD does: the proxy may fill datagrams up with line ends.
+        let found = text.split('\n').filter(|line| !line.is_empty());
+        lines.extend(found.map(str::to_string));
     }
 }
 

@@ -155,3 +155,38 @@ fn children_end_when_their_parent_is_gone() {
         (!children.iter().any(alive)).then_some(())
     });
 }
+
+/// Detached, with a pidfile: that of the parent, and gone at the end.
+#[test]
+fn as_a_daemon() {
+    let nodes = nodes(1);
+    let directory = program::directory();
+    let config = format!(
+        "{{ nodes: [{}], host: '127.0.0.1', port: 0, mgmt_address: '127.0.0.1', mgmt_port: 0, forkCount: 2 }}",
+        nodes[0].entry()
+    );
+    std::fs::write(directory.join("c.js"), config).unwrap();
+    let status = program::command()
+        .args(["-d", "-p", "proxy.pid", "c.js"])
+        .current_dir(&directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let pidfile = directory.join("proxy.pid");
+    let pid: i32 = std::fs::read_to_string(&pidfile)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    wait_for("two children", || {
+        let children = std::fs::read_to_string(&children).unwrap();
+        (children.split_whitespace().count() == 2).then_some(())
+    });
+    statsd::sys::send_signal(pid, libc::SIGTERM).unwrap();
+    wait_for("the end", || (!pidfile.exists()).then_some(()));
+    std::fs::remove_dir_all(directory).unwrap();
+}

@@ -14,6 +14,7 @@ import part_carbon
 import part_clients
 import part_footprint
 import part_init_script
+import part_proxy
 import part_syslog
 from check import Checks
 
@@ -22,6 +23,7 @@ PARTS = {
     "clients": part_clients.part,
     "init-script": part_init_script.part,
     "footprint": part_footprint.part,
+    "proxy": part_proxy.part,
     "syslog": part_syslog.part,  # last: from then on /dev is a private one
 }
 

@@ -93,6 +93,11 @@ impl Delivery {
         config.host.as_ref() == Some(&self.host) && config.port == self.port
     }
 
+    /// Takes the place of another, whose outage is its own now.
+    pub fn succeed(&mut self, old: Option<&Delivery>) {
+        self.down = old.map_or(log::Latch::new(), |old| old.down);
+    }
+
     /// Connected, or between two parts with nothing wrong so far; and so likely to make room soon.
     pub fn is_moving(&self) -> bool {
         match self.state {

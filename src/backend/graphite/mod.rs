@@ -79,7 +79,10 @@ impl Backend for Graphite {
             .is_some_and(|delivery| delivery.goes_to(&config.graphite));
         if !stays {
             // What waits goes to the new place.
-            self.delivery = Delivery::new(&config.graphite);
+            let old = std::mem::replace(&mut self.delivery, Delivery::new(&config.graphite));
+            if let Some(delivery) = &mut self.delivery {
+                delivery.succeed(old.as_ref());
+            }
             self.spool.rewind();
         }
     }
