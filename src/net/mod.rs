@@ -117,7 +117,7 @@ impl Inputs {
         }
     }
 
-    /// Datagrams that the kernel dropped since the last call, and a line for the log about it.
+    /// Datagrams that the kernel dropped since the last call.
     pub fn take_drops(&mut self) -> u64 {
         self.udp.iter_mut().map(udp::UdpServer::take_drops).sum()
     }

@@ -288,6 +288,16 @@ pub fn is_passing(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a peer that has nothing to say has closed its side; what it says is passed over, a little in
+/// each turn.
+pub fn has_closed(socket: &mut Socket) -> io::Result<bool> {
+    match socket.read(&mut [0; 4096]) {
+        Ok(length) => Ok(length == 0),
+        Err(error) if is_passing(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// A listening socket that rests for a while when the process has no descriptor left.
 pub struct Acceptor {
     listener: Listener,

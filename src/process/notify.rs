@@ -90,11 +90,6 @@ impl Notifier {
         self.send("WATCHDOG=1\n")
     }
 
-    /// A line for `systemctl status`.
-    pub fn status(&self, status: &str) -> io::Result<()> {
-        self.send(&format!("STATUS={}\n", one_line(status)))
-    }
-
     fn send(&self, message: &str) -> io::Result<()> {
         let Some(address) = &self.address else {
             return Ok(());
@@ -242,8 +237,6 @@ mod tests {
             assert_eq!(receive(&socket), "STOPPING=1\n");
             notifier.watchdog().unwrap();
             assert_eq!(receive(&socket), "WATCHDOG=1\n");
-            notifier.status("busy").unwrap();
-            assert_eq!(receive(&socket), "STATUS=busy\n");
         }
         std::fs::remove_file(path).unwrap();
     }

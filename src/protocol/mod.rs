@@ -12,7 +12,7 @@
 pub mod name;
 
 use crate::number::{self, next_byte, short_decimal};
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memmem};
 
 /// What a line's type says is to be done with its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,8 +79,8 @@ pub struct Scratch {
 /// Splits a packet into lines and parses each. Empty lines are nothing.
 ///
 /// A short line for a known name never has its end looked for: its name ends at a colon and its type
-/// at the line end or the packet's. What stands in front of the colon may be anything else that a
-/// name must not have; but then it is no known name.
+/// at the line end or the packet's. What stands in front of the colon may have a line end in it, or
+/// anything else that a name must not have; but then it is no known name.
 #[inline]
 pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S) {
     let mut rest = packet;
@@ -106,6 +106,10 @@ fn next_line<S: Sink>(text: &[u8], scratch: &mut Scratch, sink: &mut S) -> usize
     length
 }
 
+/// Longer names take the long way: or a packet of lines without a colon would be searched, and hashed, to
+/// its end for each of them.
+const SHORT_NAME: usize = 256;
+
 /// A line that [`short_line`] made sense of.
 struct Short<'a> {
     name: &'a [u8],
@@ -118,11 +122,7 @@ struct Short<'a> {
 /// `None` is "look closer", not "bad". The name is not looked at.
 #[inline]
 fn short_line(text: &[u8]) -> Option<Short<'_>> {
-    // Not past the line's end: a packet of lines without a colon would be searched to its end for each.
-    let colon = memchr2(b':', b'\n', text)?;
-    if text[colon] == b'\n' {
-        return None;
-    }
+    let colon = memchr(b':', &text[..text.len().min(SHORT_NAME)])?;
     let mut rest = text[colon + 1..].iter();
     let first = next_byte(&mut rest);
     let (number, bar) = short_decimal(first, &mut rest)?;

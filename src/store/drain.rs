@@ -98,11 +98,6 @@ impl Store {
         true
     }
 
-    /// Whether a flush is being handed out.
-    pub fn draining(&self) -> bool {
-        self.drain.is_some()
-    }
-
     /// Hands out the next slice of the old bank. `Some` when that was the last: the number of
     /// buckets in the whole flush.
     pub fn drain(&mut self, mut budget: usize, visit: &mut impl FnMut(Entry<'_>)) -> Option<usize> {

@@ -17,9 +17,9 @@ use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::backoff::Backoff;
 use crate::net::dial::Dial;
-use crate::net::stream::is_passing;
+use crate::net::stream::{has_closed, is_passing};
 use socket2::Socket;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -314,15 +314,6 @@ fn expect_silence(socket: &mut Socket) -> io::Result<()> {
         Err(io::ErrorKind::ConnectionAborted.into())
     } else {
         Ok(())
-    }
-}
-
-/// Whether the peer has closed its side; what it may say is passed over, a little in each turn.
-fn has_closed(socket: &mut Socket) -> io::Result<bool> {
-    match socket.read(&mut [0; 4096]) {
-        Ok(length) => Ok(length == 0),
-        Err(error) if is_passing(&error) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

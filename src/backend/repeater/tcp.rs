@@ -18,10 +18,10 @@ use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::backoff::Backoff;
 use crate::net::dial::Dial;
-use crate::net::stream::is_passing;
+use crate::net::stream::{has_closed, is_passing};
 use crate::sys;
 use socket2::Socket;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ impl Tcp {
                     return Err(error);
                 }
                 let proven = now.mono.saturating_duration_since(connection.since) >= PROVEN;
-                if poll.is_ready(connection.token) && connection.has_closed()? {
+                if poll.is_ready(connection.token) && has_closed(&mut connection.socket)? {
                     connection.settle(&mut self.queue, &mut self.counts)?;
                     if self.queue.packets() > 0 || !proven {
                         return Err(io::ErrorKind::ConnectionAborted.into());
@@ -237,16 +237,6 @@ impl Connection {
         self.written -= bytes;
         counts.sent += packets as u64;
         Ok(packets > 0)
-    }
-
-    /// Whether the target has closed its side. It has nothing to say; if it does, that is passed over,
-    /// a little in each turn.
-    fn has_closed(&mut self) -> io::Result<bool> {
-        match self.socket.read(&mut [0; 4096]) {
-            Ok(length) => Ok(length == 0),
-            Err(error) if is_passing(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 
