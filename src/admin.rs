@@ -6,7 +6,7 @@
 
 use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
-use crate::log;
+use crate::log::{self, RateLimit};
 use crate::net::bind::Listener;
 use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
 use socket2::Socket;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes in a command line.
 const MAX_LINE: usize = 64 * 1024;
@@ -46,6 +46,8 @@ pub enum Reply<L> {
     Done,
     /// There is more of it.
     Long(L),
+    /// The caller may not do this (SPEC 9, point 14).
+    Refused,
     /// The reply is written, and the client wants to be rid of us.
     Quit,
 }
@@ -59,19 +61,6 @@ pub struct Caller {
     pub may_change: bool,
 }
 
-impl Caller {
-    /// Says no to a caller who may not, and logs it (SPEC 9, point 14).
-    pub fn refuse(&self, command: &str, out: &mut Vec<u8>) {
-        let from = self
-            .address
-            .map_or("?".to_string(), |address| address.to_string());
-        log::warning!("admin: refused \"{command}\" from {from}, which is not in mgmt_allow");
-        out.extend_from_slice(
-            b"ERROR: not allowed from here; use loopback, or add this address to mgmt_allow\n",
-        );
-    }
-}
-
 /// The command `config`: an empty line, then a line for each key.
 pub fn config(listing: &[(String, String)], out: &mut Vec<u8>) {
     out.push(b'\n');
@@ -81,17 +70,31 @@ pub fn config(listing: &[(String, String)], out: &mut Vec<u8>) {
 }
 
 /// The command `health [up|down]`.
-pub fn health(healthy: &mut bool, arguments: &[&str], caller: Caller, out: &mut Vec<u8>) {
+pub fn health<L>(
+    healthy: &mut bool,
+    arguments: &[&str],
+    caller: Caller,
+    out: &mut Vec<u8>,
+) -> Reply<L> {
     let wanted = arguments.first().map(|word| word.to_lowercase());
     if let Some(up @ ("up" | "down")) = wanted.as_deref() {
         if !caller.may_change {
-            return caller.refuse("health", out);
+            return Reply::Refused;
         }
         *healthy = up == "up";
     }
     let state = if *healthy { "up" } else { "down" };
     out.extend(format!("health: {state}\n").bytes());
+    Reply::Done
 }
+
+/// What a refused caller reads.
+const REFUSAL: &[u8] =
+    b"ERROR: not allowed from here; use loopback, or add this address to mgmt_allow\n";
+
+/// Refusals logged in each [`REFUSALS_EVERY`]; the rest are summed up.
+const REFUSALS: u32 = 10;
+const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub struct Console<L> {
@@ -101,6 +104,7 @@ pub struct Console<L> {
     allow: Vec<Network>,
     full: log::Latch,
     refused: u64,
+    refusals: RateLimit,
 }
 
 struct Client<L> {
@@ -128,6 +132,7 @@ impl<L> Console<L> {
             allow: allow.to_vec(),
             full: log::Latch::new(),
             refused: 0,
+            refusals: RateLimit::new(REFUSALS, REFUSALS_EVERY),
         }
     }
 
@@ -173,7 +178,8 @@ impl<L> Console<L> {
         }
         for client in &mut self.clients {
             if poll.is_ready(client.token) {
-                client.turn(commands, self.limits.mgmt_buffer_bytes, now);
+                let buffer = self.limits.mgmt_buffer_bytes;
+                client.turn(commands, buffer, &mut self.refusals, now);
             }
         }
     }
@@ -211,8 +217,12 @@ impl<L> Console<L> {
         }
     }
 
-    /// Drops connections that were closed in this turn or have been silent too long.
+    /// Drops connections that were closed in this turn or have been silent too long; sums up refusals
+    /// that were not logged.
     pub fn reap(&mut self, now: Now) {
+        if let Some(more) = self.refusals.summary(now.mono) {
+            log::warning!("admin: refused {more} more commands from outside mgmt_allow");
+        }
         let idle = self.limits.mgmt_idle_timeout;
         self.clients.retain(|client| {
             client.open
@@ -241,12 +251,21 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 }
 
 impl<L> Client<L> {
-    fn turn(&mut self, commands: &mut impl Commands<Long = L>, buffer: usize, now: Now) {
+    fn turn(
+        &mut self,
+        commands: &mut impl Commands<Long = L>,
+        buffer: usize,
+        refusals: &mut RateLimit,
+        now: Now,
+    ) {
         if self.wants_input() {
             self.read(now);
         }
         let mut pieces = 0;
-        while self.open && self.output.len() < buffer && pieces < 4 && self.answer(commands, now) {
+        while self.open && self.output.len() < buffer && pieces < 4 {
+            if !self.answer(commands, refusals, now) {
+                break;
+            }
             pieces += 1;
         }
         self.write(now);
@@ -296,7 +315,12 @@ impl<L> Client<L> {
     }
 
     /// Makes some of a reply; `false` when there is nothing to reply to.
-    fn answer(&mut self, commands: &mut impl Commands<Long = L>, now: Now) -> bool {
+    fn answer(
+        &mut self,
+        commands: &mut impl Commands<Long = L>,
+        refusals: &mut RateLimit,
+        now: Now,
+    ) -> bool {
         let mut out = Vec::new();
         if let Some(long) = &mut self.long {
             if commands.more(long, &mut out) {
@@ -312,6 +336,17 @@ impl<L> Client<L> {
             match commands.run(&words, self.caller, &mut out, now) {
                 Reply::Done => {}
                 Reply::Long(long) => self.long = Some(long),
+                Reply::Refused => {
+                    out.extend_from_slice(REFUSAL);
+                    if refusals.allow(now.mono) {
+                        let from = self.caller.address.map(|address| address.to_string());
+                        log::warning!(
+                            "admin: refused \"{}\" from {}, which is not in mgmt_allow",
+                            words[0],
+                            from.as_deref().unwrap_or("?")
+                        );
+                    }
+                }
                 Reply::Quit => {
                     self.ending = true;
                     self.input.clear();

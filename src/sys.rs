@@ -360,10 +360,10 @@ pub fn setsid() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-/// Sets the permission bits that new files do not get.
-pub fn umask(mask: libc::mode_t) {
+/// Sets the permission bits that new files do not get; gives what they were.
+pub fn umask(mask: libc::mode_t) -> libc::mode_t {
     // SAFETY: umask takes any number and cannot fail.
-    unsafe { libc::umask(mask) };
+    unsafe { libc::umask(mask) }
 }
 
 /// Makes one of the three standard streams (0, 1, 2) the same file as `from`.

@@ -262,7 +262,7 @@ pub const KEYS: &[Key] = &[
     key("repeaterProtocol", Statsd, choice(&["udp4", "udp6", "tcp"]), Is("udp4"), "udp4, udp6 or tcp"),
     key("repeaterBufferBytes", Statsd, BYTES, Is("1048576"), "bytes that may wait for one tcp target"),
     // Bounds on what input can make the program keep.
-    key("maxNames", Statsd, COUNT, Is("2000000"), "distinct names, all types together"),
+    key("maxNames", Statsd, Whole(1, 200_000_000), Is("2000000"), "distinct names, all types together"),
     key("maxTimerValues", Statsd, COUNT, Is("20000000"), "timer values in one interval"),
     key("maxSetMembers", Statsd, COUNT, Is("1000000"), "set members in one interval"),
     key("maxLineBytes", Both, Whole(64, 1 << 20), Is("8192"), "bytes of a line; a longer one is a bad line"),

@@ -4,12 +4,13 @@
 //! so that no datagram is lost while the daemon restarts.
 
 use crate::config::{MgmtConfig, ServerConfig, ServerKind};
+use crate::sys;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Connections that wait to be accepted.
@@ -225,17 +226,19 @@ fn take(
 fn unix(path: &Path, mode: Option<u32>) -> io::Result<Listener> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    match socket.bind(&address) {
+    // Made with its mode: changing it afterwards would follow whatever somebody has put there.
+    let before = mode.map(|mode| sys::umask(0o777 & !mode));
+    let bound = match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, &address) => {
-            std::fs::remove_file(path)?;
-            socket.bind(&address)?;
+            std::fs::remove_file(path).and_then(|()| socket.bind(&address))
         }
-        other => other?,
+        other => other,
+    };
+    if let Some(before) = before {
+        sys::umask(before);
     }
+    bound?;
     let file = SocketFile::of(path)?;
-    if let Some(mode) = mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
     listener(socket, "unix", Some(file))
 }
 
@@ -302,6 +305,7 @@ pub fn show_address(address: &SockAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     /// Our socket file goes with us; one that has taken its place stays.
     #[test]

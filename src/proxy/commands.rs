@@ -19,7 +19,7 @@ impl Commands for Core {
         match *command {
             "help" => out.extend_from_slice(b"Commands: config, health, status, quit\n\n"),
             "config" => admin::config(&self.config.common.listing, out),
-            "health" => admin::health(&mut self.healthy, arguments, caller, out),
+            "health" => return admin::health(&mut self.healthy, arguments, caller, out),
             "status" => out.extend(self.status(now).bytes()),
             "quit" => return Reply::Quit,
             _ => out.extend_from_slice(b"ERROR\n"),

@@ -58,7 +58,7 @@ impl Commands for Core {
                 "Commands: stats, counters, timers, gauges, delcounters, deltimers, delgauges, health, config, quit\n\n",
             ),
             "config" => admin::config(&self.config.common.listing, out),
-            "health" => admin::health(&mut self.healthy, arguments, caller, out),
+            "health" => return admin::health(&mut self.healthy, arguments, caller, out),
             "stats" => self.stats_command(out, now),
             "counters" => {
                 self.intake.store.settle_own();
@@ -67,7 +67,7 @@ impl Commands for Core {
             "timers" => return list(Kind::Timer),
             "gauges" => return list(Kind::Gauge),
             "delcounters" | "deltimers" | "delgauges" if !caller.may_change => {
-                caller.refuse(command, out)
+                return Reply::Refused;
             }
             "delcounters" => return delete(Kind::Counter, arguments),
             "deltimers" => return delete(Kind::Timer, arguments),

@@ -120,6 +120,7 @@ impl Stage {
         let mut out = Vec::new();
         match self.core.run(&words, caller, &mut out, self.now) {
             Reply::Done => {}
+            Reply::Refused => unreachable!("the caller may change things"),
             Reply::Quit => return "<closed>".into(),
             Reply::Long(mut long) => while !self.core.more(&mut long, &mut out) {},
         }

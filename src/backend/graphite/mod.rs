@@ -29,6 +29,8 @@ pub struct Graphite {
     pickle: bool,
     report: Report,
     began: Instant,
+    /// There was somebody to deliver to when the flush began.
+    wanted: bool,
 }
 
 /// What the original tells about its connection, and what we add.
@@ -60,6 +62,7 @@ impl Graphite {
             pickle: config.graphite.pickle,
             report,
             began: now.mono,
+            wanted: false,
         }
     }
 }
@@ -89,11 +92,15 @@ impl Backend for Graphite {
 
     fn flush_begin(&mut self, flush: &Flush, now: Now) {
         self.began = now.mono;
+        self.wanted = self.delivery.is_some();
         self.lines.begin(flush.timestamp);
         self.spool.begin(self.lines.is_pickle());
     }
 
     fn flush_entry(&mut self, flush: &Flush, entry: &Entry<'_>) {
+        if !self.wanted {
+            return;
+        }
         let (lines, to) = (&mut self.lines, &mut self.spool);
         match entry {
             Entry::Counter { name, value } => {
@@ -136,7 +143,7 @@ impl Backend for Graphite {
             totals.num_stats,
             self.spool.bytes()
         );
-        if self.delivery.is_none() {
+        if !self.wanted {
             self.spool.clear();
         }
     }
