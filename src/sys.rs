@@ -282,16 +282,18 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
 
 // --- memory ---
 
-/// Has blocks from 32 KiB up mapped on their own, whatever was freed before: growing one then moves its
-/// pages instead of copying it, and freeing one gives it back at once. What is smaller stays with the
-/// process, to be used again: giving back a hundred megabytes of it in one go would take many
-/// milliseconds.
-pub fn map_large_blocks() {
+/// Has large blocks mapped on their own, whatever was freed before: growing one then moves its pages
+/// instead of copying it, and freeing one gives it back at once. What is smaller stays with the process,
+/// for the next interval: it will need about as much, and taking pages anew costs more than anything
+/// that is done with them. It also keeps freeing short: neither trimming nor consolidating a hundred
+/// megabytes at a time.
+pub fn tune_allocator() {
     // SAFETY: mallopt takes two integers; it is called before anything large is allocated.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 * 1024);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_MXFAST, 0);
     }
 }
 

@@ -103,7 +103,7 @@ impl Program for Daemon {
     }
 
     fn start(config: Config, mut surroundings: Surroundings) -> Result<Daemon, Failure> {
-        sys::map_large_blocks();
+        sys::tune_allocator();
         let now = Now::read();
         let limits = &config.limits;
         harden::raise_open_files((limits.max_tcp_clients + limits.max_mgmt_clients + 64) as u64);

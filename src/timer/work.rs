@@ -6,8 +6,8 @@ use super::{RUN, Samples};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What giving back the memory of a run costs, in merged values: an `munmap` of 8 pages.
-const RUN_COST: usize = 500;
+/// What giving back the memory of a run costs, in merged values.
+const RUN_COST: usize = 50;
 
 /// Values whose memory is given back at a time, and what that costs in merged values: 256 pages.
 const RELEASE: usize = 128 * 1024;
