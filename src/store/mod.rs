@@ -229,7 +229,7 @@ impl Store {
             return;
         }
         self.timer_values += 1;
-        self.timers.enter(id, bank).0[bank].push(value, count);
+        self.timers.enter(id, bank).0[bank].push(value, count, id);
     }
 
     /// A gauge's value in the bank in use, for an update.

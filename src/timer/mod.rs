@@ -14,6 +14,9 @@ pub use work::Work;
 /// Values that are sorted together when they have come in: some 0.1 ms of work.
 const RUN: usize = 4096;
 
+/// How much shorter a timer's first run can be.
+const STAGGER: usize = RUN / 2;
+
 /// The values of one timer in one interval.
 #[derive(Default)]
 pub struct Samples {
@@ -26,10 +29,10 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes a value, which is finite.
+    /// Takes a value, which is finite, of the timer with this number.
     #[inline]
-    pub fn push(&mut self, value: f64, count: f64) {
-        if self.tail.len() == RUN {
+    pub fn push(&mut self, value: f64, count: f64, number: u32) {
+        if self.tail.len() >= RUN - STAGGER && self.is_full(number) {
             self.seal();
         }
         // Makes -0 a 0; the two print alike.
@@ -37,9 +40,20 @@ impl Samples {
         self.events += count;
     }
 
+    /// The first run is shorter by so much as follows from the timer's number: timers that come in
+    /// step, as those of one program do, would otherwise all have their runs sorted at once.
+    fn is_full(&self, number: u32) -> bool {
+        let shorter = if self.runs.is_empty() {
+            number as usize * 797 % STAGGER
+        } else {
+            0
+        };
+        self.tail.len() + shorter >= RUN
+    }
+
     /// The number of values.
     pub fn len(&self) -> usize {
-        self.runs.len() * RUN + self.tail.len()
+        self.runs.iter().map(|run| run.len()).sum::<usize>() + self.tail.len()
     }
 
     /// True without a value.
@@ -48,11 +62,14 @@ impl Samples {
     }
 
     /// Some of the values, from the given one on; none at the end. They are in no order of use.
-    pub fn some_from(&self, from: usize) -> &[f64] {
-        match self.runs.get(from / RUN) {
-            Some(run) => &run[from % RUN..],
-            None => self.tail.get(from - self.runs.len() * RUN..).unwrap_or(&[]),
+    pub fn some_from(&self, mut from: usize) -> &[f64] {
+        for run in &self.runs {
+            match run.get(from..) {
+                Some(rest) if !rest.is_empty() => return rest,
+                _ => from -= run.len(),
+            }
         }
+        self.tail.get(from..).unwrap_or(&[])
     }
 
     #[cold]

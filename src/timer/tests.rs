@@ -15,7 +15,11 @@ fn summary() -> Summary {
 fn figures(values: &[f64], mut budget_each: usize) -> Vec<(String, u64)> {
     let summary = summary();
     let mut samples = Samples::default();
-    values.iter().for_each(|value| samples.push(*value, 2.0));
+    // Some number or other, so that the first run has some length or other.
+    let number = budget_each as u32;
+    values
+        .iter()
+        .for_each(|value| samples.push(*value, 2.0, number));
     assert_eq!(samples.len(), values.len());
     let mut work = Work::default();
     let mut budget = budget_each;
@@ -183,4 +187,37 @@ fn overflow_is_given_as_it_is() {
         .find(|(name, _)| name == "sum_squares")
         .unwrap();
     assert!(f64::from_bits(squares.1).is_infinite());
+}
+
+#[test]
+fn every_value_can_be_seen() {
+    let mut samples = Samples::default();
+    let count = 3 * RUN + 5;
+    (0..count).for_each(|n| samples.push(n as f64, 1.0, 1));
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let some = samples.some_from(seen.len());
+        assert!(!some.is_empty());
+        seen.extend_from_slice(some);
+    }
+    assert!(samples.some_from(count).is_empty());
+    seen.sort_by(f64::total_cmp);
+    assert!(seen.into_iter().eq((0..count).map(|n| n as f64)));
+}
+
+/// A thousand timers that come in step: no round of a value each sorts more than a few runs.
+#[test]
+fn timers_in_step_are_not_sorted_all_at_once() {
+    let mut timers: Vec<Samples> = (0..1000).map(|_| Samples::default()).collect();
+    let (mut runs, mut worst) = (0, 0);
+    for _ in 0..2 * RUN {
+        for (number, timer) in (0..).zip(&mut timers) {
+            timer.push(1.0, 1.0, number);
+        }
+        let now: usize = timers.iter().map(|timer| timer.runs.len()).sum();
+        worst = worst.max(now - runs);
+        runs = now;
+    }
+    assert!(runs >= 1000);
+    assert!(worst <= 5, "{worst} runs in one round");
 }

@@ -45,13 +45,13 @@ struct Mark {
 impl Work {
     /// Begins with the values of an interval; takes what that costs off the budget.
     pub fn begin(&mut self, samples: Samples, summary: &Summary, budget: &mut usize) {
+        let expected = samples.len();
         let Samples {
             runs,
             mut tail,
             events,
         } = samples;
         *budget = budget.saturating_sub(tail.len());
-        let expected = runs.len() * RUN + tail.len();
         tail.sort_unstable_by(f64::total_cmp);
         self.events = events;
         self.expected = expected;
