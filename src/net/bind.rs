@@ -4,7 +4,7 @@
 //! so that no datagram is lost while the daemon restarts.
 
 use crate::config::{MgmtConfig, ServerConfig, ServerKind};
-use crate::sys;
+use crate::{log, sys};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::io;
@@ -154,6 +154,16 @@ impl Listener {
     pub fn again(&self) -> io::Result<Listener> {
         let socket = again(&self.socket)?;
         listener(socket, self.kind, None)
+    }
+}
+
+/// When all is bound: closes the sockets of the service manager that fit nothing, and says so.
+pub fn close_unused(handed_over: Vec<OwnedFd>) {
+    if !handed_over.is_empty() {
+        log::warning!(
+            "{} sockets of the service manager fit none of our servers; closed them",
+            handed_over.len()
+        );
     }
 }
 

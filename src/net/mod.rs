@@ -20,6 +20,9 @@ use crate::event_loop::{Now, PollSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+/// The part of `shutdownTimeout` that reading what the kernel has queued may take.
+const LAST_READ: f64 = 0.25;
+
 /// The servers of a config, bound: everything that metrics come in on.
 #[derive(Default)]
 pub struct Inputs {
@@ -105,9 +108,9 @@ impl Inputs {
     }
 
     /// At the end: no more clients, and what the kernel has queued already, until it is empty or
-    /// the time is over.
-    pub fn drain(&mut self, within: Duration, packet: &mut impl FnMut(&[u8])) {
-        let until = std::time::Instant::now() + within;
+    /// its part of `shutdownTimeout` is over.
+    pub fn drain(&mut self, shutdown_timeout: Duration, packet: &mut impl FnMut(&[u8])) {
+        let until = std::time::Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
         for server in &mut self.udp {
             while server.receive(&mut self.batch, packet) > 0 && std::time::Instant::now() < until {
             }

@@ -15,7 +15,6 @@
 use crate::cli;
 use crate::config::{self, Common, ConfigError, ForkCount, Loaded, ProxyConfig};
 use crate::event_loop::{Flow, Now, PollSet, Role};
-use crate::log;
 use crate::net::Inputs;
 use crate::net::bind::{self, Listener, Options};
 use crate::process::signals::SignalSet;
@@ -80,12 +79,7 @@ impl Program for Proxy {
         let sockets = &mut surroundings.sockets;
         let inputs = Inputs::bind(&config.servers, options, sockets).map_err(failure)?;
         let console = bind::console(&config.mgmt, options, sockets).map_err(failure)?;
-        if !surroundings.sockets.is_empty() {
-            let count = surroundings.sockets.len();
-            log::warning!(
-                "{count} sockets of the service manager fit none of our servers; closed them"
-            );
-        }
+        bind::close_unused(std::mem::take(&mut surroundings.sockets));
         let reloader = Reloader::new(&surroundings, now);
         let notifier = surroundings.notifier;
         if count > 1 {

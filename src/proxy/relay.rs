@@ -16,9 +16,6 @@ use crate::reload::Reloader;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-/// The part of `shutdownTimeout` that reading what the kernel has queued may take.
-const LAST_READ: f64 = 0.25;
-
 /// How often the sockets' figures are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -98,9 +95,7 @@ impl Relay {
         let timeout = self.core.config.shutdown_timeout;
         let core = &mut self.core;
         self.inputs
-            .drain(timeout.mul_f64(LAST_READ), &mut |packet| {
-                core.packet(packet, now)
-            });
+            .drain(timeout, &mut |packet| core.packet(packet, now));
         self.inputs = Inputs::default();
         self.ending = Some(now.mono + timeout);
     }

@@ -33,9 +33,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// The part of `shutdownTimeout` that reading what the kernel has queued may take.
-const LAST_READ: f64 = 0.25;
-
 /// The aggregator on its loop.
 pub struct Daemon {
     console: Console<commands::Long>,
@@ -113,12 +110,7 @@ impl Program for Daemon {
             Inputs::bind(&config.servers, Options::default(), sockets).map_err(failure)?;
         inputs.set_limits((&config.limits).into());
         let console = bind::console(&config.mgmt, Options::default(), sockets).map_err(failure)?;
-        if !surroundings.sockets.is_empty() {
-            let count = surroundings.sockets.len();
-            log::warning!(
-                "{count} sockets of the service manager fit none of our servers; closed them"
-            );
-        }
+        bind::close_unused(std::mem::take(&mut surroundings.sockets));
         Ok(Daemon {
             console: Console::new(console, limits, &config.mgmt.allow),
             inputs,
@@ -280,9 +272,7 @@ impl Daemon {
         let core = &mut self.core;
         core.intake.set_now(now);
         self.inputs
-            .drain(timeout.mul_f64(LAST_READ), &mut |packet| {
-                core.packet(packet)
-            });
+            .drain(timeout, &mut |packet| core.packet(packet));
         let udp_drops = self.inputs.take_drops();
         self.inputs = Inputs::default();
         self.core.flusher.hurry();
