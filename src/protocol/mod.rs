@@ -34,11 +34,23 @@ pub enum Value<'a> {
     Set(&'a [u8]),
 }
 
+/// Lines that are looked at in advance.
+pub const AHEAD: usize = 32;
+
+/// Less text than this has too few lines in it for that to pay.
+const LITTLE: usize = 256;
+
 /// Takes what is found in a packet.
 pub trait Sink {
     /// A value for a bucket that is stored under exactly this name, with the line that has nothing
     /// else in it: takes it, or says `false` and does nothing. The line is not told again.
     fn known(&mut self, name: &[u8], value: Value<'_>, line: &[u8]) -> bool;
+    /// Whether to call [`Sink::ahead`].
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+    /// The names of the lines to come next, as far as a quick look tells: to prepare for them.
+    fn ahead(&mut self, _names: &[&[u8]; AHEAD]) {}
     /// A line that is not empty; `false` passes over it.
     fn line(&mut self, line: &[u8]) -> bool;
     /// A value for the bucket `name`, which is as received (with tags put behind it) and may need
@@ -84,7 +96,15 @@ pub struct Scratch {
 #[inline]
 pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S) {
     let mut rest = packet;
+    let mut ahead = 0;
     while !rest.is_empty() {
+        if ahead == 0 {
+            ahead = AHEAD;
+            if rest.len() > LITTLE && sink.looks_ahead() {
+                sink.ahead(&names(rest));
+            }
+        }
+        ahead -= 1;
         let length = match short_line(rest) {
             Some(short) if sink.known(short.name, short.value, &rest[..short.length]) => {
                 short.length
@@ -93,6 +113,17 @@ pub fn parse_packet<S: Sink>(packet: &[u8], scratch: &mut Scratch, sink: &mut S)
         };
         rest = rest.get(length + 1..).unwrap_or(&[]);
     }
+}
+
+/// What stands in front of the first colon of each of the next lines; nothing where there is none.
+fn names(text: &[u8]) -> [&[u8]; AHEAD] {
+    let mut rest = text;
+    [(); AHEAD].map(|()| {
+        let line = &rest[..memchr(b'\n', rest).unwrap_or(rest.len())];
+        rest = rest.get(line.len() + 1..).unwrap_or(&[]);
+        let short = &line[..line.len().min(SHORT_NAME)];
+        &line[..memchr(b':', short).unwrap_or(0)]
+    })
 }
 
 /// The slow way: finds the line, whatever it is, and parses it. Gives its length.

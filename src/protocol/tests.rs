@@ -202,3 +202,55 @@ fn work_does_not_grow_with_the_square_of_a_packet() {
         assert!(offered.0 <= 8 * packet.len(), "{line:?}: {}", offered.0);
     }
 }
+
+/// A look ahead gives the names that lookups will be for, whatever else the text holds.
+#[test]
+fn names_ahead() {
+    struct Ahead(Vec<String>, Found);
+    impl Sink for Ahead {
+        fn looks_ahead(&self) -> bool {
+            true
+        }
+        fn ahead(&mut self, names: &[&[u8]; AHEAD]) {
+            let text = |name: &&[u8]| String::from_utf8_lossy(name).into_owned();
+            self.0.extend(names.iter().map(text));
+        }
+        fn known(&mut self, name: &[u8], value: Value<'_>, line: &[u8]) -> bool {
+            self.1.known(name, value, line)
+        }
+        fn line(&mut self, line: &[u8]) -> bool {
+            self.1.line(line)
+        }
+        fn metric(&mut self, name: &[u8], value: Value<'_>) -> bool {
+            self.1.metric(name, value)
+        }
+        fn bad_line(&mut self, bad: BadLine<'_>) {
+            self.1.bad_line(bad);
+        }
+    }
+    let ahead = |packet: &str| {
+        let mut sink = Ahead(Vec::new(), Found::default());
+        parse_packet(packet.as_bytes(), &mut Scratch::default(), &mut sink);
+        assert_eq!(sink.1.0, found(packet));
+        sink.0
+    };
+    assert!(ahead("a:1|c\nb:1|c").is_empty(), "too little");
+    let lines = |count: usize| -> Vec<String> {
+        let line = |n: usize| format!("some.name.{n}:{n}|c");
+        (0..count).map(line).collect()
+    };
+    let names = ahead(&lines(100).join("\n"));
+    // Three times 32; the few lines that are left are too little again.
+    let expected: Vec<String> = (0..96).map(|n| format!("some.name.{n}")).collect();
+    assert_eq!(names, expected);
+    let odd = [
+        String::new(),
+        "no colon".to_string(),
+        "|:".to_string(),
+        format!("{}:1|c", "n".repeat(257)),
+        "x".repeat(300),
+        "last:1|c".to_string(),
+    ];
+    let names = ahead(&odd.join("\n"));
+    assert_eq!(names[..6], ["", "", "|", "", "", "last"]);
+}

@@ -138,8 +138,8 @@ impl Router {
 /// The last names and their nodes, in two generations: when the young one is full it becomes the old
 /// one, and what was not asked for since the last time is forgotten.
 struct Cache {
-    young: Table<u32>,
-    old: Table<u32>,
+    young: Table<u64>,
+    old: Table<u64>,
     size: usize,
 }
 
@@ -154,10 +154,10 @@ impl Cache {
 
     #[inline]
     fn get(&mut self, name: &[u8]) -> Option<u32> {
-        if let Some(id) = self.young.find(name) {
-            return Some(*self.young.get(id));
+        if let Some(place) = self.young.find(name) {
+            return Some(self.young.get(place) as u32);
         }
-        let node = *self.old.get(self.old.find(name)?);
+        let node = self.old.get(self.old.find(name)?) as u32;
         self.insert(name, node);
         Some(node)
     }
@@ -167,7 +167,7 @@ impl Cache {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear(true);
         }
-        self.young.insert(name, 0, node);
+        self.young.insert(name, 0, u64::from(node));
     }
 
     fn clear(&mut self) {

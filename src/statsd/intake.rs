@@ -5,7 +5,7 @@
 use crate::config::Config;
 use crate::event_loop::Now;
 use crate::log::{self, Bytes, Latch, RateLimit};
-use crate::protocol::{self, BadLine, Scratch, Sink, Value};
+use crate::protocol::{self, AHEAD, BadLine, Scratch, Sink, Value};
 use crate::statsd::key_flush::KeyFlush;
 use crate::store::{Bounds, Refused, Store};
 use std::time::Duration;
@@ -183,6 +183,15 @@ fn bounds(config: &Config) -> Bounds {
 }
 
 impl Sink for Intake {
+    #[inline]
+    fn looks_ahead(&self) -> bool {
+        self.store.is_large()
+    }
+
+    fn ahead(&mut self, names: &[&[u8]; AHEAD]) {
+        self.store.look_ahead(names);
+    }
+
     #[inline]
     fn known(&mut self, name: &[u8], value: Value<'_>, line: &[u8]) -> bool {
         if !self.store.apply_known(name, value) {

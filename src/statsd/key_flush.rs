@@ -9,7 +9,7 @@ use crate::event_loop::Now;
 use crate::log::{self, Latch};
 use crate::protocol;
 use crate::stdout;
-use crate::store::table::{MAX_NAME, Table};
+use crate::store::table::{MAX_NAME, Place, Table};
 use memchr::memchr;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -59,7 +59,7 @@ impl KeyFlush {
     pub fn count(&mut self, line: &[u8], sanitize: bool) {
         protocol::bucket(line, sanitize, &mut self.name);
         match self.counts.find(&self.name) {
-            Some(id) => *self.counts.get_mut(id) += 1,
+            Some(place) => self.counts.set(place, self.counts.get(place) + 1),
             None if self.has_room() && self.name.len() <= MAX_NAME => {
                 self.counts.insert(&self.name, 0, 1);
             }
@@ -104,14 +104,16 @@ impl KeyFlush {
     }
 
     fn report(&self, date: &str) -> String {
-        let ids = 0..self.counts.slot_count();
-        let mut names: Vec<(u64, u32)> = ids.map(|id| (*self.counts.get(id), id)).collect();
+        let places = (0..self.counts.slot_count()).filter_map(|slot| self.counts.place(slot));
+        let mut names: Vec<(u64, Place)> = places
+            .map(|place| (self.counts.get(place), place))
+            .collect();
         names.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         // The original goes on while the index is below this number, so it is rounded up.
         let shown = (names.len() as f64 * (self.config.percent / 100.0)).ceil() as usize;
         let mut out = String::new();
-        for (count, id) in names.into_iter().take(shown) {
-            let name = String::from_utf8_lossy(self.counts.name(id));
+        for (count, place) in names.into_iter().take(shown) {
+            let name = String::from_utf8_lossy(self.counts.name(place));
             out += &format!("{date} count={count} key={name}\n");
         }
         out

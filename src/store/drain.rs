@@ -3,7 +3,8 @@
 //! A slice is as long as its budget, counted in units of some 20 ns: a name passed over costs 1, one
 //! handed out [`ENTRY_COST`], a timer value 1 for its merge and less for its sums.
 
-use super::{Store, table::Step};
+use super::table::{Place, Walk};
+use super::{Gauge, Store};
 use crate::snapshot::{Entry, Timer};
 use crate::timer::{Samples, Summary, Work};
 use std::rc::Rc;
@@ -13,6 +14,9 @@ const ENTRY_COST: usize = 15;
 
 /// Vacant slots passed over at a time.
 const STRIDE: usize = 256;
+
+/// Records moved meanwhile, each with two cache misses.
+const MOVES: usize = STRIDE / 8;
 
 /// What becomes of buckets that got nothing since the flip (SPEC 5). `false` keeps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +62,24 @@ pub(super) struct Drain {
     handed_out: usize,
 }
 
+/// What came of a step.
+enum Step {
+    /// A bucket was handed out.
+    Bucket,
+    /// Nothing yet.
+    More,
+    /// There are no more of this type.
+    End,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Counters,
     Timers,
     Gauges,
     Sets,
+    /// Everything is handed out; what is left is tidying up.
+    Compact,
 }
 
 impl Drain {
@@ -108,9 +124,10 @@ impl Store {
                 Stage::Timers => self.drain_timer(&mut drain, &mut budget, visit),
                 Stage::Gauges => self.drain_gauge(&drain.plan.policy, visit),
                 Stage::Sets => self.drain_set(&drain.plan.policy, visit),
+                Stage::Compact => self.compact(),
             };
             match step {
-                Step::Slot(_) => {
+                Step::Bucket => {
                     drain.handed_out += 1;
                     budget = budget.saturating_sub(ENTRY_COST);
                 }
@@ -120,7 +137,8 @@ impl Store {
                         Stage::Counters => Stage::Timers,
                         Stage::Timers => Stage::Gauges,
                         Stage::Gauges => Stage::Sets,
-                        Stage::Sets => return Some(drain.handed_out),
+                        Stage::Sets => Stage::Compact,
+                        Stage::Compact => return Some(drain.handed_out),
                     }
                 }
             }
@@ -129,76 +147,91 @@ impl Store {
         None
     }
 
+    fn compact(&mut self) -> Step {
+        let through = self.counters.compact(MOVES)
+            && self.timers.compact(MOVES)
+            && self.gauges.compact(MOVES)
+            && self.sets.compact(MOVES);
+        if through { Step::End } else { Step::More }
+    }
+
     fn drain_counter(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let step = self.counters.drain_next(STRIDE);
-        if let Step::Slot(id) = step {
-            let value = std::mem::take(&mut self.counters.get_mut(id)[old]);
-            let name = self.counters.name(id);
-            visit(Entry::Counter { name, value });
-            if self.counters.is_in(id, old) {
-                if policy.delete_counters && !Store::is_own_counter(name) {
-                    self.counters.remove(id);
-                } else {
-                    self.counters.enter(id, new);
-                }
+        let place = match self.counters.drain_next(STRIDE) {
+            Walk::Name(place) => place,
+            Walk::More => return Step::More,
+            Walk::End => return Step::End,
+        };
+        let mut sums = self.counters.get(place);
+        let value = std::mem::take(&mut sums[old]);
+        self.counters.set(place, sums);
+        let name = self.counters.name(place);
+        visit(Entry::Counter { name, value });
+        if self.counters.is_in(place, old) {
+            if policy.delete_counters && !Store::is_own_counter(name) {
+                self.counters.remove(place);
+            } else {
+                self.counters.enter(place, new);
             }
         }
-        step
+        Step::Bucket
     }
 
     fn drain_gauge(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let step = self.gauges.drain_next(STRIDE);
-        if let Step::Slot(id) = step {
-            let value = self.gauges.get(id).value[old];
-            visit(Entry::Gauge {
-                name: self.gauges.name(id),
-                value,
-            });
-            if self.gauges.is_in(id, old) {
-                let (gauge, _) = self.gauges.enter(id, new);
-                gauge.value[new] = value;
-                let last = policy.is_last_flush_of_gauge(gauge.idle);
-                gauge.idle = gauge.idle.saturating_add(u32::from(policy.delete_gauges));
-                if last && !self.is_own_gauge(id) {
-                    self.gauges.remove(id);
-                }
+        let place = match self.gauges.drain_next(STRIDE) {
+            Walk::Name(place) => place,
+            Walk::More => return Step::More,
+            Walk::End => return Step::End,
+        };
+        let Gauge { mut value, idle } = self.gauges.get(place);
+        let name = self.gauges.name(place);
+        visit(Entry::Gauge {
+            name,
+            value: value[old],
+        });
+        if self.gauges.is_in(place, old) {
+            if policy.is_last_flush_of_gauge(idle) && !self.is_own_gauge(name) {
+                self.gauges.remove(place);
+            } else {
+                self.gauges.enter(place, new);
+                value[new] = value[old];
+                let idle = idle.saturating_add(u32::from(policy.delete_gauges));
+                self.gauges.set(place, Gauge { value, idle });
             }
         }
-        step
+        Step::Bucket
     }
 
     /// The gauge that the daemon sets itself at each flush does not age.
-    pub(super) fn is_own_gauge(&self, id: u32) -> bool {
-        let rest = self
-            .gauges
-            .name(id)
-            .strip_prefix(self.prefix_stats.as_bytes());
+    pub(super) fn is_own_gauge(&self, name: &[u8]) -> bool {
+        let rest = name.strip_prefix(self.prefix_stats.as_bytes());
         rest == Some(b".timestamp_lag")
     }
 
     fn drain_set(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let step = self.sets.drain_next(STRIDE);
-        if let Step::Slot(id) = step {
-            let members = &self.sets.get(id)[old];
-            visit(Entry::Set {
-                name: self.sets.name(id),
-                members,
-            });
-            // A busy set's memory is kept for its next members, if it is not much.
-            let keep = !members.is_empty() && members.allocated() < 4096;
-            self.sets.get_mut(id)[old].clear(keep);
-            if self.sets.is_in(id, old) {
-                if policy.delete_sets {
-                    self.sets.remove(id);
-                } else {
-                    self.sets.enter(id, new);
-                }
+        let place = match self.sets.drain_next(STRIDE) {
+            Walk::Name(place) => place,
+            Walk::More => return Step::More,
+            Walk::End => return Step::End,
+        };
+        let members = &self.sets.get(place)[old];
+        visit(Entry::Set {
+            name: self.sets.names().name(place),
+            members,
+        });
+        // A busy set's memory is kept for its next members, if it is not much.
+        let keep = !members.is_empty() && members.allocated() < 4096;
+        self.sets.get_mut(place).0[old].clear(keep);
+        if self.sets.names().is_in(place, old) {
+            if policy.delete_sets {
+                self.sets.remove(place);
+            } else {
+                self.sets.enter(place, new);
             }
         }
-        step
+        Step::Bucket
     }
 
     /// Timers take work; this returns with [`Step::More`] when the budget ends in the midst of it.
@@ -211,15 +244,19 @@ impl Store {
         let old = 1 - self.bank;
         if drain.timer.is_none() {
             match self.timers.drain_next(STRIDE) {
-                Step::Slot(id) => {
-                    let samples = std::mem::take(&mut self.timers.get_mut(id)[old]);
+                Walk::Name(place) => {
+                    let (samples, slot) = self.timers.get_mut(place);
+                    let samples = std::mem::take(&mut samples[old]);
                     drain.work.begin(samples, &drain.plan.summary, budget);
                     drain.name.clear();
-                    drain.name.extend_from_slice(self.timers.name(id));
-                    drain.timer = Some(id);
+                    drain
+                        .name
+                        .extend_from_slice(self.timers.names().name(place));
+                    drain.timer = Some(slot);
                     drain.handed_over = false;
                 }
-                step => return step,
+                Walk::More => return Step::More,
+                Walk::End => return Step::End,
             }
         }
         if !drain.handed_over {
@@ -239,24 +276,25 @@ impl Store {
         if !drain.work.release(budget) {
             return Step::More;
         }
-        let Some(id) = drain.timer.take() else {
+        let Some(slot) = drain.timer.take() else {
             return Step::More;
         };
         let buffer = drain.work.end();
         // It may have been deleted meanwhile, and even come back.
-        if self.timers.live(id) && self.timers.name(id) == drain.name {
-            self.end_timer(id, old, buffer, drain.plan.policy.delete_timers);
+        let place = self.timers.names().place(slot);
+        if let Some(place) = place.filter(|place| self.timers.names().name(*place) == drain.name) {
+            self.end_timer(place, old, buffer, drain.plan.policy.delete_timers);
         }
-        Step::Slot(id)
+        Step::Bucket
     }
 
-    fn end_timer(&mut self, id: u32, old: usize, buffer: Samples, delete: bool) {
-        self.timers.get_mut(id)[old] = buffer;
-        if self.timers.is_in(id, old) {
+    fn end_timer(&mut self, place: Place, old: usize, buffer: Samples, delete: bool) {
+        self.timers.get_mut(place).0[old] = buffer;
+        if self.timers.names().is_in(place, old) {
             if delete {
-                self.timers.remove(id);
+                self.timers.remove(place);
             } else {
-                self.timers.enter(id, 1 - old);
+                self.timers.enter(place, 1 - old);
             }
         }
     }

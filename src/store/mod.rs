@@ -14,13 +14,17 @@
 //!
 //! The bank that is not in use is empty (or, for gauges, of no account) once a drain is over.
 
+mod arena;
 mod drain;
+mod shelf;
 pub mod table;
 
 use crate::protocol::{Value, name};
 use crate::timer::Samples;
+use arena::Plain;
 use memchr::memmem;
-use table::Table;
+use shelf::Shelf;
+use table::{Place, Table};
 
 pub use drain::{Plan, Policy};
 
@@ -28,11 +32,29 @@ pub use drain::{Plan, Policy};
 pub type Members = Table<()>;
 
 /// A gauge in both banks.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Gauge {
     value: [f64; 2],
     /// Flushes since the last update, for the idle policy.
     idle: u32,
+}
+
+impl Plain for Gauge {
+    const SIZE: usize = 24;
+
+    #[inline]
+    fn load(bytes: &[u8]) -> Gauge {
+        Gauge {
+            value: Plain::load(bytes),
+            idle: u64::load(&bytes[16..]) as u32,
+        }
+    }
+
+    #[inline]
+    fn store(self, bytes: &mut [u8]) {
+        self.value.store(bytes);
+        u64::from(self.idle).store(&mut bytes[16..]);
+    }
 }
 
 /// Names, and the members of sets, may have this many bytes on average; so the limits on their number
@@ -81,9 +103,9 @@ const OWN_NAMES: [&str; 3] = ["bad_lines_seen", "packets_received", "metrics_rec
 /// See the module.
 pub struct Store {
     counters: Table<[f64; 2]>,
-    timers: Table<[Samples; 2]>,
+    timers: Shelf<[Samples; 2]>,
     gauges: Table<Gauge>,
-    sets: Table<[Members; 2]>,
+    sets: Shelf<[Members; 2]>,
     /// The bank in use.
     bank: usize,
     /// Counted here, where it is cheap, until the next flip.
@@ -125,9 +147,9 @@ impl Store {
     pub fn new(prefix_stats: &str, sanitize: bool, bounds: Bounds) -> Store {
         let mut store = Store {
             counters: Table::default(),
-            timers: Table::default(),
+            timers: Shelf::default(),
             gauges: Table::default(),
-            sets: Table::default(),
+            sets: Shelf::default(),
             bank: 0,
             own: Own::default(),
             prefix_stats: String::new(),
@@ -153,43 +175,49 @@ impl Store {
         self.settle_own();
     }
 
+    /// Whether [`Store::look_ahead`] pays.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.counters.is_large()
+            || self.timers.names().is_large()
+            || self.gauges.is_large()
+            || self.sets.names().is_large()
+    }
+
+    /// Prepares for metrics of these names; see [`Table::look_ahead`].
+    pub fn look_ahead<const N: usize>(&self, names: &[&[u8]; N]) {
+        self.counters.look_ahead(names);
+        self.timers.names().look_ahead(names);
+        self.gauges.look_ahead(names);
+        self.sets.names().look_ahead(names);
+    }
+
     /// Takes a value for a bucket that is stored under exactly this name; `false` if none is.
     #[inline]
     pub fn apply_known(&mut self, name: &[u8], value: Value<'_>) -> bool {
-        let bank = self.bank;
         match value {
-            Value::Counter(value) => {
-                let Some(id) = self.counters.find(name) else {
-                    return false;
-                };
-                self.counters.enter(id, bank).0[bank] += value;
-            }
-            Value::Timer { value, count } => {
-                let Some(id) = self.timers.find(name) else {
-                    return false;
-                };
-                self.add_timer_value(id, value, count);
-            }
-            Value::Gauge(value) => {
-                let Some(id) = self.gauges.find(name) else {
-                    return false;
-                };
-                *self.enter_gauge(id) = value;
-            }
-            Value::GaugeDelta(delta) => {
-                let Some(id) = self.gauges.find(name) else {
-                    return false;
-                };
-                *self.enter_gauge(id) += delta;
-            }
-            Value::Set(member) => {
-                let Some(id) = self.sets.find(name) else {
-                    return false;
-                };
-                self.add_member(id, member);
-            }
+            Value::Counter(value) => self
+                .counters
+                .find(name)
+                .map(|place| self.add_to_counter(place, value)),
+            Value::Timer { value, count } => self
+                .timers
+                .find(name)
+                .map(|place| self.add_timer_value(place, value, count)),
+            Value::Gauge(value) => self
+                .gauges
+                .find(name)
+                .map(|place| self.update_gauge(place, |_| value)),
+            Value::GaugeDelta(delta) => self
+                .gauges
+                .find(name)
+                .map(|place| self.update_gauge(place, |value| value + delta)),
+            Value::Set(member) => self
+                .sets
+                .find(name)
+                .map(|place| self.add_member(place, member)),
         }
-        true
+        .is_some()
     }
 
     /// Takes a value for a name as received, which may be dirty, new, or both. `false` says that it is no
@@ -222,22 +250,31 @@ impl Store {
     }
 
     #[inline]
-    fn add_timer_value(&mut self, id: u32, value: f64, count: f64) {
-        let bank = self.bank;
+    fn add_to_counter(&mut self, place: Place, value: f64) {
+        self.counters.enter(place, self.bank);
+        let mut sums = self.counters.get(place);
+        sums[self.bank] += value;
+        self.counters.set(place, sums);
+    }
+
+    #[inline]
+    fn add_timer_value(&mut self, place: Place, value: f64, count: f64) {
         if self.timer_values >= self.bounds.timer_values {
             self.refused.timer_values += 1;
             return;
         }
         self.timer_values += 1;
-        self.timers.enter(id, bank).0[bank].push(value, count, id);
+        self.timers.enter(place, self.bank);
+        let (samples, slot) = self.timers.get_mut(place);
+        samples[self.bank].push(value, count, slot);
     }
 
     /// A gauge's value in the bank in use, for an update.
     #[inline]
-    fn enter_gauge(&mut self, id: u32) -> &mut f64 {
+    fn update_gauge(&mut self, place: Place, update: impl FnOnce(f64) -> f64) {
         let bank = self.bank;
-        let (gauge, first) = self.gauges.enter(id, bank);
-        if first {
+        let mut gauge = self.gauges.get(place);
+        if self.gauges.enter(place, bank) {
             // The flush under way has yet to hand it out. If it is the last one that sends this
             // gauge, it is gone already as far as the new interval is concerned.
             let policy = self.drain.as_ref().map(drain::Drain::policy);
@@ -245,12 +282,13 @@ impl Store {
             gauge.value[bank] = if gone { 0.0 } else { gauge.value[1 - bank] };
         }
         gauge.idle = 0;
-        &mut gauge.value[bank]
+        gauge.value[bank] = update(gauge.value[bank]);
+        self.gauges.set(place, gauge);
     }
 
-    fn add_member(&mut self, id: u32, member: &[u8]) {
-        let bank = self.bank;
-        let members = &mut self.sets.enter(id, bank).0[bank];
+    fn add_member(&mut self, place: Place, member: &[u8]) {
+        self.sets.enter(place, self.bank);
+        let members = &mut self.sets.get_mut(place).0[self.bank];
         // The original keeps members as text, in which bytes that are no UTF-8 all look alike.
         let member = String::from_utf8_lossy(member);
         let member = &member.as_bytes()[..member.len().min(table::MAX_NAME)];
@@ -277,33 +315,36 @@ impl Store {
         let bank = self.bank;
         match value {
             Value::Counter(_) => self.counters.insert(name, bank, [0.0; 2]),
-            Value::Timer { .. } => self.timers.insert(name, bank, Default::default()),
+            Value::Timer { .. } => self.timers.insert(name, bank),
             Value::Gauge(_) | Value::GaugeDelta(_) => {
                 self.gauges.insert(name, bank, Gauge::default())
             }
-            Value::Set(_) => self.sets.insert(name, bank, Default::default()),
+            Value::Set(_) => self.sets.insert(name, bank),
         };
         true
     }
 
     /// Distinct names of all types together.
     pub fn name_count(&self) -> usize {
-        self.counters.len() + self.timers.len() + self.gauges.len() + self.sets.len()
+        self.counters.len()
+            + self.timers.names().len()
+            + self.gauges.len()
+            + self.sets.names().len()
     }
 
     fn name_bytes(&self) -> usize {
         self.counters.name_bytes()
-            + self.timers.name_bytes()
+            + self.timers.names().name_bytes()
             + self.gauges.name_bytes()
-            + self.sets.name_bytes()
+            + self.sets.names().name_bytes()
     }
 
     fn growth_for(&self, length: usize, value: &Value<'_>) -> usize {
         match value {
             Value::Counter(_) => self.counters.growth_for(length),
-            Value::Timer { .. } => self.timers.growth_for(length),
+            Value::Timer { .. } => self.timers.names().growth_for(length),
             Value::Gauge(_) | Value::GaugeDelta(_) => self.gauges.growth_for(length),
-            Value::Set(_) => self.sets.growth_for(length),
+            Value::Set(_) => self.sets.names().growth_for(length),
         }
     }
 
@@ -320,12 +361,14 @@ impl Store {
             own.packets_received,
             own.metrics_received,
         ];
-        let bank = self.bank;
         for (suffix, count) in OWN_NAMES.iter().zip(counts) {
             let name = format!("{}.{suffix}", self.prefix_stats);
             let found = self.counters.find(name.as_bytes());
-            let id = found.unwrap_or_else(|| self.counters.insert(name.as_bytes(), bank, [0.0; 2]));
-            self.counters.enter(id, bank).0[bank] += count as f64;
+            let place = found.unwrap_or_else(|| {
+                let name = name.as_bytes();
+                self.counters.insert(name, self.bank, [0.0; 2])
+            });
+            self.add_to_counter(place, count as f64);
         }
     }
 
@@ -333,11 +376,11 @@ impl Store {
     pub fn set_own_gauge(&mut self, suffix: &str, value: f64) {
         let name = format!("{}.{suffix}", self.prefix_stats);
         let found = self.gauges.find(name.as_bytes());
-        let id = found.unwrap_or_else(|| {
-            self.gauges
-                .insert(name.as_bytes(), self.bank, Gauge::default())
+        let place = found.unwrap_or_else(|| {
+            let name = name.as_bytes();
+            self.gauges.insert(name, self.bank, Gauge::default())
         });
-        *self.enter_gauge(id) = value;
+        self.update_gauge(place, |_| value);
     }
 
     /// Whether a counter is left alone by `deleteCounters`. As in the original, the names of the
@@ -351,52 +394,50 @@ impl Store {
     /// Bytes of memory that the tables have asked for, without timer values and set members.
     pub fn allocated(&self) -> usize {
         self.counters.allocated()
-            + self.timers.allocated()
+            + self.timers.names().allocated()
             + self.gauges.allocated()
-            + self.sets.allocated()
+            + self.sets.names().allocated()
     }
 
     /// The number of slots of a kind, for a walk with [`Store::show`].
     pub fn slot_count(&self, kind: Kind) -> u32 {
         match kind {
             Kind::Counter => self.counters.slot_count(),
-            Kind::Timer => self.timers.slot_count(),
+            Kind::Timer => self.timers.names().slot_count(),
             Kind::Gauge => self.gauges.slot_count(),
         }
     }
 
-    /// Name and present value of a slot; `None` if it is vacant.
-    pub fn show(&self, kind: Kind, id: u32) -> Option<(&[u8], Shown<'_>)> {
+    /// Name and present value in a slot; `None` if it is vacant.
+    pub fn show(&self, kind: Kind, slot: u32) -> Option<(&[u8], Shown<'_>)> {
         let bank = self.bank;
         match kind {
-            Kind::Counter if self.counters.live(id) => Some((
-                self.counters.name(id),
-                Shown::Number(self.counters.get(id)[bank]),
-            )),
-            Kind::Timer if self.timers.live(id) => Some((
-                self.timers.name(id),
-                Shown::Values(&self.timers.get(id)[bank]),
-            )),
-            Kind::Gauge if self.gauges.live(id) => {
-                let gauge = self.gauges.get(id);
-                let at = if self.gauges.is_in(id, bank) {
-                    bank
-                } else {
-                    1 - bank
-                };
-                Some((self.gauges.name(id), Shown::Number(gauge.value[at])))
+            Kind::Counter => {
+                let place = self.counters.place(slot)?;
+                let sum = self.counters.get(place)[bank];
+                Some((self.counters.name(place), Shown::Number(sum)))
             }
-            _ => None,
+            Kind::Timer => {
+                let place = self.timers.names().place(slot)?;
+                let values = &self.timers.get(place)[bank];
+                Some((self.timers.names().name(place), Shown::Values(values)))
+            }
+            Kind::Gauge => {
+                let place = self.gauges.place(slot)?;
+                let touched = self.gauges.is_in(place, bank);
+                let at = if touched { bank } else { 1 - bank };
+                let value = self.gauges.get(place).value[at];
+                Some((self.gauges.name(place), Shown::Number(value)))
+            }
         }
     }
 
     /// A gauge for the state file: name, present value, flushes since its update. `None` if the slot is
     /// vacant, or of a gauge that the daemon sets itself.
-    pub fn gauge(&self, id: u32) -> Option<(&[u8], f64, u32)> {
-        match self.show(Kind::Gauge, id)? {
-            (name, Shown::Number(value)) if !self.is_own_gauge(id) => {
-                Some((name, value, self.gauges.get(id).idle))
-            }
+    pub fn gauge(&self, slot: u32) -> Option<(&[u8], f64, u32)> {
+        let idle = self.gauges.get(self.gauges.place(slot)?).idle;
+        match self.show(Kind::Gauge, slot)? {
+            (name, Shown::Number(value)) if !self.is_own_gauge(name) => Some((name, value, idle)),
             _ => None,
         }
     }
@@ -405,8 +446,9 @@ impl Store {
     pub fn restore_gauge(&mut self, name: &[u8], value: f64, idle: u32) {
         self.apply(name, Value::Gauge(value));
         // Not found by this name: refused, or of other settings and stored sanitized.
-        if let Some(id) = self.gauges.find(name) {
-            self.gauges.get_mut(id).idle = idle;
+        if let Some(place) = self.gauges.find(name) {
+            let gauge = self.gauges.get(place);
+            self.gauges.set(place, Gauge { idle, ..gauge });
         }
     }
 
@@ -415,30 +457,31 @@ impl Store {
     pub fn delete(&mut self, kind: Kind, name: &[u8]) -> bool {
         match kind {
             Kind::Counter => {
-                let Some(id) = self.counters.find(name) else {
+                let Some(place) = self.counters.find(name) else {
                     return false;
                 };
-                let own = name.strip_prefix(self.prefix_stats.as_bytes());
-                if own.is_some_and(|rest| {
-                    OWN_NAMES
-                        .iter()
-                        .any(|own| rest.strip_prefix(b".") == Some(own.as_bytes()))
-                }) {
-                    self.counters.enter(id, self.bank).0[self.bank] = 0.0;
+                let rest = name
+                    .strip_prefix(self.prefix_stats.as_bytes())
+                    .and_then(|rest| rest.strip_prefix(b"."));
+                if rest.is_some_and(|rest| OWN_NAMES.iter().any(|own| own.as_bytes() == rest)) {
+                    self.counters.enter(place, self.bank);
+                    let mut sums = self.counters.get(place);
+                    sums[self.bank] = 0.0;
+                    self.counters.set(place, sums);
                 } else {
-                    self.counters.remove(id);
+                    self.counters.remove(place);
                 }
                 true
             }
             Kind::Timer => self
                 .timers
                 .find(name)
-                .map(|id| self.timers.remove(id))
+                .map(|place| self.timers.remove(place))
                 .is_some(),
             Kind::Gauge => self
                 .gauges
                 .find(name)
-                .map(|id| self.gauges.remove(id))
+                .map(|place| self.gauges.remove(place))
                 .is_some(),
         }
     }

@@ -346,3 +346,25 @@ fn deleting_in_the_midst_of_a_flush() {
     assert!(next["t other"].contains("sum=2 "));
     assert!(!next.contains_key("t t"));
 }
+
+/// To look ahead changes nothing, whatever the names.
+#[test]
+fn looking_ahead() {
+    let mut store = store();
+    let name = |n: usize| format!("name.{n}");
+    assert!(!store.is_large());
+    store.look_ahead(&[b"nothing".as_slice(), b"yet"]);
+    for n in 0..40_000 {
+        store.apply(name(n).as_bytes(), Value::Counter(1.0));
+        if n % 1000 == 0 {
+            let (known, unknown) = (name(n), name(n + 1));
+            store.look_ahead(&[known.as_bytes(), unknown.as_bytes(), b""]);
+        }
+    }
+    assert!(store.is_large());
+    let out = flush(&mut store, plan(Policy::default()), 100_000, |_| ());
+    assert_eq!(out.len(), 40_000 + 3);
+    for n in 0..40_000 {
+        assert_eq!(out[&format!("c {}", name(n))], "1");
+    }
+}

@@ -166,10 +166,8 @@ impl Page {
                 pen.number(&mut self.gauges, *value);
             }
             Entry::Set { name, members } => {
-                let live = (0..members.slot_count()).filter(|id| members.live(*id));
-                let names = live.map(|id| members.name(id));
                 pen.bucket(&mut self.sets, name);
-                pen.list(&mut self.sets, members.len(), names, Pen::text);
+                pen.list(&mut self.sets, members.len(), members.names(), Pen::text);
             }
         }
     }

@@ -1,0 +1,80 @@
+//! A table for what is too large to stand beside a name: it stands on a shelf, by the name's slot. Core.
+
+use super::table::{Place, Table, Walk};
+
+/// See the module. A slot without a name has a default value on the shelf.
+pub struct Shelf<T> {
+    names: Table<()>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Shelf<T> {
+        Shelf {
+            names: Table::default(),
+            values: Vec::new(),
+        }
+    }
+}
+
+impl<T: Default> Shelf<T> {
+    /// The names.
+    pub fn names(&self) -> &Table<()> {
+        &self.names
+    }
+
+    /// Where a name is.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<Place> {
+        self.names.find(name)
+    }
+
+    /// What is kept under a name.
+    pub fn get(&self, place: Place) -> &T {
+        &self.values[self.names.slot(place) as usize]
+    }
+
+    /// What is kept under a name, and its slot.
+    #[inline]
+    pub fn get_mut(&mut self, place: Place) -> (&mut T, u32) {
+        let slot = self.names.slot(place);
+        (&mut self.values[slot as usize], slot)
+    }
+
+    /// See [`Table::enter`].
+    #[inline]
+    pub fn enter(&mut self, place: Place, bank: usize) -> bool {
+        self.names.enter(place, bank)
+    }
+
+    /// Adds a name that is not there yet, in a bank.
+    pub fn insert(&mut self, name: &[u8], bank: usize) -> Place {
+        let place = self.names.insert(name, bank, ());
+        if self.names.slot(place) as usize == self.values.len() {
+            self.values.push(T::default());
+        }
+        place
+    }
+
+    /// Takes a name out, and gives what was kept under it.
+    pub fn remove(&mut self, place: Place) -> T {
+        let value = std::mem::take(self.get_mut(place).0);
+        self.names.remove(place);
+        value
+    }
+
+    /// See [`Table::compact`].
+    pub fn compact(&mut self, limit: usize) -> bool {
+        self.names.compact(limit)
+    }
+
+    /// See [`Table::drain_begin`].
+    pub fn drain_begin(&mut self) {
+        self.names.drain_begin();
+    }
+
+    /// See [`Table::drain_next`].
+    pub fn drain_next(&mut self, limit: usize) -> Walk {
+        self.names.drain_next(limit)
+    }
+}
