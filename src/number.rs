@@ -119,12 +119,19 @@ pub fn is_js_space(c: char) -> bool {
 /// Appends `value` as JavaScript prints it (`0.30000000000000004`, `1e+21`, `0` for minus zero).
 #[inline]
 pub fn write(out: &mut Vec<u8>, value: f64) {
-    // Three decimals cover integers, rates over a round interval and most measured values. A
-    // decimal of at most 15 digits that reads back as the value is the shortest one that does,
-    // since no two such decimals share a double.
+    // A decimal of at most 15 digits that reads back as the value is the shortest one that does,
+    // since no two such decimals share a double. First the integers, which most values are.
+    let whole = value as i64;
+    if whole as f64 == value && whole.unsigned_abs() < 1_000_000_000_000_000 {
+        if whole < 0 {
+            out.push(b'-');
+        }
+        return write_integer(out, whole.unsigned_abs());
+    }
+    // Three decimals cover rates over a round interval and most measured values.
     let scaled = value * 1000.0;
     if scaled.abs() < 1e15 {
-        let thousandths = scaled.round_ties_even() as i64;
+        let thousandths = (scaled + 0.5_f64.copysign(scaled)) as i64;
         if thousandths as f64 / 1000.0 == value && (thousandths != 0 || value == 0.0) {
             return write_thousandths(out, thousandths);
         }

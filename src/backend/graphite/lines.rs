@@ -119,7 +119,9 @@ pub struct Lines {
     space: Namespace,
     /// What a reload brought while a flush was being written.
     next: Option<Namespace>,
-    line: Line,
+    clean: Clean,
+    /// The timestamp, and what stands around it in each line.
+    timestamp: Vec<u8>,
 }
 
 impl Lines {
@@ -127,7 +129,8 @@ impl Lines {
         Lines {
             space: Namespace::new(config),
             next: None,
-            line: Line::default(),
+            clean: Clean::default(),
+            timestamp: Vec::new(),
         }
     }
 
@@ -141,7 +144,15 @@ impl Lines {
         if let Some(next) = self.next.take() {
             self.space = next;
         }
-        self.line.begin(timestamp, &self.space);
+        let (front, behind) = if self.space.pickle {
+            ("(L", "L\nS'")
+        } else {
+            (" ", "\n")
+        };
+        self.timestamp.clear();
+        self.timestamp.extend_from_slice(front.as_bytes());
+        number::write_integer(&mut self.timestamp, timestamp);
+        self.timestamp.extend_from_slice(behind.as_bytes());
     }
 
     /// Whether the present flush is one of pickles.
@@ -151,139 +162,156 @@ impl Lines {
 
     /// The flush is complete.
     pub fn end(&mut self, to: &mut Spool) {
-        self.line.close_block(to);
+        close_block(to, self.space.pickle);
     }
 
-    /// A counter's rate and, with `flush_counts`, its sum.
-    pub fn counter(&mut self, to: &mut Spool, name: &[u8], value: f64, rate: f64) {
-        self.line.name(name);
-        self.line.put(to, &self.space.counter_rate, rate);
-        if self.space.flush_counts {
-            self.line.put(to, &self.space.counter_count, value);
+    /// For the lines of one bucket.
+    #[inline]
+    fn of<'a>(&'a mut self, name: &'a [u8]) -> Bucket<'a> {
+        let (mut base, mut tags) = name.split_at(memchr(b';', name).unwrap_or(name.len()));
+        if self.space.sanitize {
+            (base, tags) = self.clean.take(base, tags);
+        }
+        Bucket {
+            space: &self.space,
+            timestamp: &self.timestamp,
+            base,
+            tags,
         }
     }
 
-    /// Which timer the figures that follow are of.
-    pub fn timer_name(&mut self, name: &[u8]) {
-        self.line.name(name);
+    /// A counter's rate and, with `flush_counts`, its sum.
+    #[inline]
+    pub fn counter(&mut self, to: &mut Spool, name: &[u8], value: f64, rate: f64) {
+        let bucket = self.of(name);
+        bucket.put(to, &bucket.space.counter_rate, rate);
+        if bucket.space.flush_counts {
+            bucket.put(to, &bucket.space.counter_count, value);
+        }
     }
 
-    /// A figure of that timer.
-    pub fn timer(&mut self, to: &mut Spool, figure: &str, value: f64) {
-        self.line
-            .put_under(to, &self.space.timer, &[b".", figure.as_bytes()], value);
+    /// A timer, whose figures are put one by one.
+    pub fn timer<'a>(&'a mut self, name: &'a [u8]) -> TimerLines<'a> {
+        TimerLines(self.of(name))
     }
 
     pub fn gauge(&mut self, to: &mut Spool, name: &[u8], value: f64) {
-        self.line.name(name);
-        self.line.put(to, &self.space.gauge, value);
+        let bucket = self.of(name);
+        bucket.put(to, &bucket.space.gauge, value);
     }
 
     /// A set's number of members.
     pub fn set(&mut self, to: &mut Spool, name: &[u8], count: f64) {
-        self.line.name(name);
-        self.line.put(to, &self.space.set, count);
+        let bucket = self.of(name);
+        bucket.put(to, &bucket.space.set, count);
     }
 
     /// The number of buckets, which the legacy namespace has in a place of its own.
     pub fn num_stats(&mut self, to: &mut Spool, count: f64) {
-        self.line.name(b"numStats");
-        self.line.put(to, &self.space.num_stats, count);
+        let bucket = self.of(b"numStats");
+        bucket.put(to, &bucket.space.num_stats, count);
     }
 
     /// A figure of the daemon's own.
     pub fn own(&mut self, to: &mut Spool, figure: &str, value: f64) {
-        self.line.name(figure.as_bytes());
-        self.line.put(to, &self.space.own, value);
+        let bucket = self.of(figure.as_bytes());
+        bucket.put(to, &bucket.space.own, value);
     }
 }
 
-/// The line at hand: what goes into it beside prefix, leaf and value.
+/// A name that was stored as it came, sanitized.
 #[derive(Default)]
-struct Line {
-    pickle: bool,
-    sanitize: bool,
-    suffix: Vec<u8>,
-    timestamp: Vec<u8>,
-    name: Vec<u8>,
-    /// Each with its `;`.
+struct Clean {
+    base: Vec<u8>,
     tags: Vec<u8>,
 }
 
-impl Line {
-    fn begin(&mut self, timestamp: u64, space: &Namespace) {
-        (self.pickle, self.sanitize) = (space.pickle, space.sanitize);
-        self.suffix.clone_from(&space.suffix);
-        self.timestamp.clear();
-        number::write_integer(&mut self.timestamp, timestamp);
-    }
-
-    /// Takes a name apart; tags stay behind the suffix.
-    #[inline]
-    fn name(&mut self, name: &[u8]) {
-        let (base, tags) = name.split_at(memchr(b';', name).unwrap_or(name.len()));
-        self.name.clear();
+impl Clean {
+    fn take(&mut self, base: &[u8], tags: &[u8]) -> (&[u8], &[u8]) {
+        self.base.clear();
+        name::append_sanitized(base, &mut self.base);
+        // The original leaves tags alone here. What would break a line or a pickle must go.
+        let harmful = |b: &u8| *b <= b' ' || matches!(b, b'\'' | b'\\' | 0x7f);
+        let tags = tags.iter().map(|b| if harmful(b) { b'_' } else { *b });
         self.tags.clear();
-        if self.sanitize {
-            name::append_sanitized(base, &mut self.name);
-            // The original leaves tags alone here. What would break a line or a pickle must go.
-            let harmful = |b: &u8| *b <= b' ' || matches!(b, b'\'' | b'\\' | 0x7f);
-            self.tags
-                .extend(tags.iter().map(|b| if harmful(b) { b'_' } else { *b }));
-        } else {
-            self.name.extend_from_slice(base);
-            self.tags.extend_from_slice(tags);
-        }
+        self.tags.extend(tags);
+        (&self.base, &self.tags)
+    }
+}
+
+/// What the lines of one bucket have in common.
+struct Bucket<'a> {
+    space: &'a Namespace,
+    timestamp: &'a [u8],
+    base: &'a [u8],
+    /// Each with its `;`. They stand behind the suffix.
+    tags: &'a [u8],
+}
+
+impl Bucket<'_> {
+    #[inline]
+    fn put(&self, to: &mut Spool, affix: &Affix, value: f64) {
+        self.put_under(to, &affix.prefix, [affix.leaf, ""], value);
     }
 
     #[inline]
-    fn put(&mut self, to: &mut Spool, affix: &Affix, value: f64) {
-        self.put_under(to, &affix.prefix, &[affix.leaf.as_bytes()], value);
-    }
-
-    #[inline]
-    fn put_under(&mut self, to: &mut Spool, prefix: &[u8], leaf: &[&[u8]], value: f64) {
+    fn put_under(&self, to: &mut Spool, prefix: &[u8], leaf: [&str; 2], value: f64) {
         if !value.is_finite() {
             return;
         }
+        let pickle = self.space.pickle;
         let block = to.block();
-        if self.pickle {
+        if pickle {
             if block.is_empty() {
                 block.extend_from_slice(PICKLE_START);
             }
             block.extend_from_slice(b"(S'");
         }
         block.extend_from_slice(prefix);
-        block.extend_from_slice(&self.name);
-        leaf.iter().for_each(|part| block.extend_from_slice(part));
-        block.extend_from_slice(&self.suffix);
-        block.extend_from_slice(&self.tags);
-        if self.pickle {
-            block.extend_from_slice(b"'\n(L");
-            block.extend_from_slice(&self.timestamp);
-            block.extend_from_slice(b"L\nS'");
+        block.extend_from_slice(self.base);
+        let rest = [
+            leaf[0].as_bytes(),
+            leaf[1].as_bytes(),
+            &self.space.suffix,
+            self.tags,
+        ];
+        for part in rest.into_iter().filter(|part| !part.is_empty()) {
+            block.extend_from_slice(part);
+        }
+        if pickle {
+            block.extend_from_slice(b"'\n");
+            block.extend_from_slice(self.timestamp);
             number::write(block, value);
             block.extend_from_slice(b"'\ntta");
         } else {
             block.push(b' ');
             number::write(block, value);
-            block.push(b' ');
-            block.extend_from_slice(&self.timestamp);
-            block.push(b'\n');
+            block.extend_from_slice(self.timestamp);
         }
         if block.len() >= BLOCK {
-            self.close_block(to);
+            close_block(to, pickle);
         }
     }
+}
 
-    /// Ends a block: in pickles each is one, with its length in front.
-    fn close_block(&mut self, to: &mut Spool) {
-        let block = to.block();
-        if self.pickle && !block.is_empty() {
-            block.push(b'.');
-            let length = (block.len() - 4) as u32;
-            block[..4].copy_from_slice(&length.to_be_bytes());
-        }
-        to.close_block();
+/// See [`Lines::timer`].
+pub struct TimerLines<'a>(Bucket<'a>);
+
+impl TimerLines<'_> {
+    /// A figure of the timer.
+    pub fn put(&self, to: &mut Spool, figure: &str, value: f64) {
+        let Bucket { space, .. } = self.0;
+        self.0.put_under(to, &space.timer, [".", figure], value);
     }
+}
+
+/// Ends a block: in pickles each is one, with its length in front.
+fn close_block(to: &mut Spool, pickle: bool) {
+    let block = to.block();
+    if pickle && !block.is_empty() {
+        block.push(b'.');
+        let length = (block.len() - 4) as u32;
+        block[..4].copy_from_slice(&length.to_be_bytes());
+    }
+    to.close_block();
 }

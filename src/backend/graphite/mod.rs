@@ -107,9 +107,9 @@ impl Backend for Graphite {
                 lines.counter(to, name, *value, value / flush.seconds)
             }
             Entry::Timer { name, timer } => {
-                lines.timer_name(name);
+                let lines = lines.timer(name);
                 timer.figures(name, flush.seconds, |figure, value| {
-                    lines.timer(to, figure, value)
+                    lines.put(to, figure, value)
                 });
             }
             Entry::Gauge { name, value } => lines.gauge(to, name, *value),
