@@ -138,8 +138,8 @@ impl Router {
 /// The last names and their nodes, in two generations: when the young one is full it becomes the old
 /// one, and what was not asked for since the last time is forgotten.
 struct Cache {
-    young: Table<u64>,
-    old: Table<u64>,
+    young: Table<1>,
+    old: Table<1>,
     size: usize,
 }
 
@@ -155,9 +155,9 @@ impl Cache {
     #[inline]
     fn get(&mut self, name: &[u8]) -> Option<u32> {
         if let Some(place) = self.young.find(name) {
-            return Some(self.young.get(place) as u32);
+            return Some(self.young.word(place, 0) as u32);
         }
-        let node = self.old.get(self.old.find(name)?) as u32;
+        let node = self.old.word(self.old.find(name)?, 0) as u32;
         self.insert(name, node);
         Some(node)
     }
@@ -167,7 +167,7 @@ impl Cache {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear(true);
         }
-        self.young.insert(name, 0, u64::from(node));
+        self.young.insert(name, 0, [u64::from(node)]);
     }
 
     fn clear(&mut self) {

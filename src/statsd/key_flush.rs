@@ -25,7 +25,7 @@ const PIECE: usize = 32 * 1024;
 /// See the module.
 pub struct KeyFlush {
     config: config::KeyFlush,
-    counts: Table<u64>,
+    counts: Table<1>,
     next: Instant,
     name: Vec<u8>,
     failing: Latch,
@@ -59,9 +59,12 @@ impl KeyFlush {
     pub fn count(&mut self, line: &[u8], sanitize: bool) {
         protocol::bucket(line, sanitize, &mut self.name);
         match self.counts.find(&self.name) {
-            Some(place) => self.counts.set(place, self.counts.get(place) + 1),
+            Some(place) => {
+                let count = self.counts.word(place, 0);
+                self.counts.set_word(place, 0, count + 1);
+            }
             None if self.has_room() && self.name.len() <= MAX_NAME => {
-                self.counts.insert(&self.name, 0, 1);
+                self.counts.insert(&self.name, 0, [1]);
             }
             None => {}
         }
@@ -106,7 +109,7 @@ impl KeyFlush {
     fn report(&self, date: &str) -> String {
         let places = (0..self.counts.slot_count()).filter_map(|slot| self.counts.place(slot));
         let mut names: Vec<(u64, Place)> = places
-            .map(|place| (self.counts.get(place), place))
+            .map(|place| (self.counts.word(place, 0), place))
             .collect();
         names.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         // The original goes on while the index is below this number, so it is rounded up.

@@ -1,52 +1,5 @@
 //! Where a table keeps its names, and what is kept beside them. Core: no I/O.
 
-use std::marker::PhantomData;
-
-/// What can be kept beside a name: a few bytes that are copied in and out.
-pub trait Plain: Copy + Default {
-    /// Bytes that it takes, a multiple of 8.
-    const SIZE: usize;
-    /// From so many bytes.
-    fn load(bytes: &[u8]) -> Self;
-    /// Into so many bytes.
-    fn store(self, bytes: &mut [u8]);
-}
-
-impl Plain for () {
-    const SIZE: usize = 0;
-    #[inline]
-    fn load(_: &[u8]) {}
-    #[inline]
-    fn store(self, _: &mut [u8]) {}
-}
-
-impl Plain for u64 {
-    const SIZE: usize = 8;
-    #[inline]
-    fn load(bytes: &[u8]) -> u64 {
-        bytes
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-    }
-    #[inline]
-    fn store(self, bytes: &mut [u8]) {
-        bytes[..8].copy_from_slice(&self.to_le_bytes());
-    }
-}
-
-impl Plain for [f64; 2] {
-    const SIZE: usize = 16;
-    #[inline]
-    fn load(bytes: &[u8]) -> [f64; 2] {
-        [0, 8].map(|at| f64::from_bits(u64::load(&bytes[at..])))
-    }
-    #[inline]
-    fn store(self, bytes: &mut [u8]) {
-        self[0].to_bits().store(bytes);
-        self[1].to_bits().store(&mut bytes[8..]);
-    }
-}
-
 /// Where a name is at present: holds until the table is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub(super) u32);
@@ -54,14 +7,13 @@ pub struct Place(pub(super) u32);
 /// Records one behind the other, addressed by 32 bits in units of 8 bytes (so 32 GiB of them): a header,
 /// the data, the name. The room of one that was taken out goes to the next of its size, until
 /// there is so much of it that the records are moved together ([`Arena::slide`]).
-pub(super) struct Arena<P> {
+pub(super) struct Arena<const WORDS: usize> {
     pub(super) bytes: Vec<u8>,
     /// For each size in units: the first free room plus one, which holds the next, and so on.
     free: Vec<u32>,
     /// Bytes in free rooms.
     gaps: usize,
     sliding: Option<Sliding>,
-    data: PhantomData<P>,
 }
 
 /// Records are being moved together. Between the two is nothing that anyone knows of.
@@ -108,24 +60,34 @@ pub(super) struct Header {
     pub(super) slot: u32,
 }
 
-impl<P: Plain> Arena<P> {
-    /// Where the name begins in a record.
-    const NAME: usize = HEADER + P::SIZE;
+#[inline]
+fn load(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
 
-    pub(super) fn new() -> Arena<P> {
+#[inline]
+fn store(bytes: &mut [u8], at: usize, word: u64) {
+    bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+}
+
+impl<const WORDS: usize> Arena<WORDS> {
+    /// Where the name begins in a record.
+    const NAME: usize = HEADER + WORDS * 8;
+
+    pub(super) fn new() -> Self {
         Arena {
             bytes: Vec::new(),
             free: Vec::new(),
             gaps: 0,
             sliding: None,
-            data: PhantomData,
         }
     }
 
     #[inline]
     pub(super) fn header(&self, place: Place) -> Header {
-        let from = place.0 as usize * UNIT;
-        let word = u64::load(&self.bytes[from..from + HEADER]);
+        let word = load(&self.bytes, place.0 as usize * UNIT);
         Header {
             length: word as u16,
             flags: (word >> 16) as u8,
@@ -136,8 +98,7 @@ impl<P: Plain> Arena<P> {
     fn set_header(&mut self, place: Place, header: Header) {
         let word =
             u64::from(header.slot) << 32 | u64::from(header.flags) << 16 | u64::from(header.length);
-        let from = place.0 as usize * UNIT;
-        word.store(&mut self.bytes[from..from + HEADER]);
+        store(&mut self.bytes, place.0 as usize * UNIT, word);
     }
 
     #[inline]
@@ -145,16 +106,21 @@ impl<P: Plain> Arena<P> {
         &mut self.bytes[place.0 as usize * UNIT + 2]
     }
 
+    /// One word of the data.
     #[inline]
-    pub(super) fn data(&self, place: Place) -> &[u8] {
-        let from = place.0 as usize * UNIT + HEADER;
-        &self.bytes[from..from + P::SIZE]
+    pub(super) fn word(&self, place: Place, index: usize) -> u64 {
+        load(&self.bytes, Self::word_at(place, index))
     }
 
     #[inline]
-    pub(super) fn data_mut(&mut self, place: Place) -> &mut [u8] {
-        let from = place.0 as usize * UNIT + HEADER;
-        &mut self.bytes[from..from + P::SIZE]
+    pub(super) fn set_word(&mut self, place: Place, index: usize, word: u64) {
+        store(&mut self.bytes, Self::word_at(place, index), word);
+    }
+
+    #[inline]
+    fn word_at(place: Place, index: usize) -> usize {
+        debug_assert!(index < WORDS);
+        place.0 as usize * UNIT + HEADER + index * 8
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! handed out [`ENTRY_COST`], a timer value 1 for its merge and less for its sums.
 
 use super::table::{Place, Walk};
-use super::{Gauge, Store};
+use super::{IDLE, Store};
 use crate::snapshot::{Entry, Timer};
 use crate::timer::{Samples, Summary, Work};
 use std::rc::Rc;
@@ -162,9 +162,8 @@ impl Store {
             Walk::More => return Step::More,
             Walk::End => return Step::End,
         };
-        let mut sums = self.counters.get(place);
-        let value = std::mem::take(&mut sums[old]);
-        self.counters.set(place, sums);
+        let value = self.counters.number(place, old);
+        self.counters.set_number(place, old, 0.0);
         let name = self.counters.name(place);
         visit(Entry::Counter { name, value });
         if self.counters.is_in(place, old) {
@@ -184,20 +183,17 @@ impl Store {
             Walk::More => return Step::More,
             Walk::End => return Step::End,
         };
-        let Gauge { mut value, idle } = self.gauges.get(place);
-        let name = self.gauges.name(place);
-        visit(Entry::Gauge {
-            name,
-            value: value[old],
-        });
+        let (name, value) = (self.gauges.name(place), self.gauges.number(place, old));
+        visit(Entry::Gauge { name, value });
         if self.gauges.is_in(place, old) {
+            let idle = self.idle(place);
             if policy.is_last_flush_of_gauge(idle) && !self.is_own_gauge(name) {
                 self.gauges.remove(place);
             } else {
                 self.gauges.enter(place, new);
-                value[new] = value[old];
+                self.gauges.set_number(place, new, value);
                 let idle = idle.saturating_add(u32::from(policy.delete_gauges));
-                self.gauges.set(place, Gauge { value, idle });
+                self.gauges.set_word(place, IDLE, u64::from(idle));
             }
         }
         Step::Bucket

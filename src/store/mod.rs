@@ -21,7 +21,6 @@ pub mod table;
 
 use crate::protocol::{Value, name};
 use crate::timer::Samples;
-use arena::Plain;
 use memchr::memmem;
 use shelf::Shelf;
 use table::{Place, Table};
@@ -29,33 +28,11 @@ use table::{Place, Table};
 pub use drain::{Plan, Policy};
 
 /// The distinct members of a set, in the order they came.
-pub type Members = Table<()>;
+pub type Members = Table<0>;
 
-/// A gauge in both banks.
-#[derive(Clone, Copy, Default)]
-struct Gauge {
-    value: [f64; 2],
-    /// Flushes since the last update, for the idle policy.
-    idle: u32,
-}
-
-impl Plain for Gauge {
-    const SIZE: usize = 24;
-
-    #[inline]
-    fn load(bytes: &[u8]) -> Gauge {
-        Gauge {
-            value: Plain::load(bytes),
-            idle: u64::load(&bytes[16..]) as u32,
-        }
-    }
-
-    #[inline]
-    fn store(self, bytes: &mut [u8]) {
-        self.value.store(bytes);
-        u64::from(self.idle).store(&mut bytes[16..]);
-    }
-}
+/// What is kept under a gauge's name beside its value in each bank: flushes since the last update, for
+/// the idle policy.
+const IDLE: usize = 2;
 
 /// Names, and the members of sets, may have this many bytes on average; so the limits on their number
 /// bound the memory too, whatever their length.
@@ -102,9 +79,9 @@ const OWN_NAMES: [&str; 3] = ["bad_lines_seen", "packets_received", "metrics_rec
 
 /// See the module.
 pub struct Store {
-    counters: Table<[f64; 2]>,
+    counters: Table<2>,
     timers: Shelf<[Samples; 2]>,
-    gauges: Table<Gauge>,
+    gauges: Table<3>,
     sets: Shelf<[Members; 2]>,
     /// The bank in use.
     bank: usize,
@@ -252,9 +229,8 @@ impl Store {
     #[inline]
     fn add_to_counter(&mut self, place: Place, value: f64) {
         self.counters.enter(place, self.bank);
-        let mut sums = self.counters.get(place);
-        sums[self.bank] += value;
-        self.counters.set(place, sums);
+        let sum = self.counters.number(place, self.bank) + value;
+        self.counters.set_number(place, self.bank, sum);
     }
 
     #[inline]
@@ -273,17 +249,26 @@ impl Store {
     #[inline]
     fn update_gauge(&mut self, place: Place, update: impl FnOnce(f64) -> f64) {
         let bank = self.bank;
-        let mut gauge = self.gauges.get(place);
+        let mut value = self.gauges.number(place, bank);
         if self.gauges.enter(place, bank) {
             // The flush under way has yet to hand it out. If it is the last one that sends this
             // gauge, it is gone already as far as the new interval is concerned.
+            let idle = self.idle(place);
             let policy = self.drain.as_ref().map(drain::Drain::policy);
-            let gone = policy.is_some_and(|policy| policy.is_last_flush_of_gauge(gauge.idle));
-            gauge.value[bank] = if gone { 0.0 } else { gauge.value[1 - bank] };
+            let gone = policy.is_some_and(|policy| policy.is_last_flush_of_gauge(idle));
+            value = if gone {
+                0.0
+            } else {
+                self.gauges.number(place, 1 - bank)
+            };
         }
-        gauge.idle = 0;
-        gauge.value[bank] = update(gauge.value[bank]);
-        self.gauges.set(place, gauge);
+        self.gauges.set_number(place, bank, update(value));
+        self.gauges.set_word(place, IDLE, 0);
+    }
+
+    /// Flushes since a gauge's last update.
+    fn idle(&self, place: Place) -> u32 {
+        self.gauges.word(place, IDLE) as u32
     }
 
     fn add_member(&mut self, place: Place, member: &[u8]) {
@@ -302,7 +287,7 @@ impl Store {
         }
         self.set_bytes = bytes;
         self.set_members += 1;
-        members.insert(member, 0, ());
+        members.insert(member, 0, []);
     }
 
     /// Makes a bucket for a value to come. `false` if there are too many.
@@ -314,11 +299,9 @@ impl Store {
         }
         let bank = self.bank;
         match value {
-            Value::Counter(_) => self.counters.insert(name, bank, [0.0; 2]),
+            Value::Counter(_) => self.counters.insert(name, bank, [0; 2]),
             Value::Timer { .. } => self.timers.insert(name, bank),
-            Value::Gauge(_) | Value::GaugeDelta(_) => {
-                self.gauges.insert(name, bank, Gauge::default())
-            }
+            Value::Gauge(_) | Value::GaugeDelta(_) => self.gauges.insert(name, bank, [0; 3]),
             Value::Set(_) => self.sets.insert(name, bank),
         };
         true
@@ -366,7 +349,7 @@ impl Store {
             let found = self.counters.find(name.as_bytes());
             let place = found.unwrap_or_else(|| {
                 let name = name.as_bytes();
-                self.counters.insert(name, self.bank, [0.0; 2])
+                self.counters.insert(name, self.bank, [0; 2])
             });
             self.add_to_counter(place, count as f64);
         }
@@ -378,7 +361,7 @@ impl Store {
         let found = self.gauges.find(name.as_bytes());
         let place = found.unwrap_or_else(|| {
             let name = name.as_bytes();
-            self.gauges.insert(name, self.bank, Gauge::default())
+            self.gauges.insert(name, self.bank, [0; 3])
         });
         self.update_gauge(place, |_| value);
     }
@@ -414,7 +397,7 @@ impl Store {
         match kind {
             Kind::Counter => {
                 let place = self.counters.place(slot)?;
-                let sum = self.counters.get(place)[bank];
+                let sum = self.counters.number(place, bank);
                 Some((self.counters.name(place), Shown::Number(sum)))
             }
             Kind::Timer => {
@@ -426,7 +409,7 @@ impl Store {
                 let place = self.gauges.place(slot)?;
                 let touched = self.gauges.is_in(place, bank);
                 let at = if touched { bank } else { 1 - bank };
-                let value = self.gauges.get(place).value[at];
+                let value = self.gauges.number(place, at);
                 Some((self.gauges.name(place), Shown::Number(value)))
             }
         }
@@ -435,7 +418,7 @@ impl Store {
     /// A gauge for the state file: name, present value, flushes since its update. `None` if the slot is
     /// vacant, or of a gauge that the daemon sets itself.
     pub fn gauge(&self, slot: u32) -> Option<(&[u8], f64, u32)> {
-        let idle = self.gauges.get(self.gauges.place(slot)?).idle;
+        let idle = self.idle(self.gauges.place(slot)?);
         match self.show(Kind::Gauge, slot)? {
             (name, Shown::Number(value)) if !self.is_own_gauge(name) => Some((name, value, idle)),
             _ => None,
@@ -447,8 +430,7 @@ impl Store {
         self.apply(name, Value::Gauge(value));
         // Not found by this name: refused, or of other settings and stored sanitized.
         if let Some(place) = self.gauges.find(name) {
-            let gauge = self.gauges.get(place);
-            self.gauges.set(place, Gauge { idle, ..gauge });
+            self.gauges.set_word(place, IDLE, u64::from(idle));
         }
     }
 
@@ -465,9 +447,7 @@ impl Store {
                     .and_then(|rest| rest.strip_prefix(b"."));
                 if rest.is_some_and(|rest| OWN_NAMES.iter().any(|own| own.as_bytes() == rest)) {
                     self.counters.enter(place, self.bank);
-                    let mut sums = self.counters.get(place);
-                    sums[self.bank] = 0.0;
-                    self.counters.set(place, sums);
+                    self.counters.set_number(place, self.bank, 0.0);
                 } else {
                     self.counters.remove(place);
                 }

@@ -4,7 +4,7 @@ use super::table::{Place, Table, Walk};
 
 /// See the module. A slot without a name has a default value on the shelf.
 pub struct Shelf<T> {
-    names: Table<()>,
+    names: Table<0>,
     values: Vec<T>,
 }
 
@@ -19,7 +19,7 @@ impl<T> Default for Shelf<T> {
 
 impl<T: Default> Shelf<T> {
     /// The names.
-    pub fn names(&self) -> &Table<()> {
+    pub fn names(&self) -> &Table<0> {
         &self.names
     }
 
@@ -49,7 +49,7 @@ impl<T: Default> Shelf<T> {
 
     /// Adds a name that is not there yet, in a bank.
     pub fn insert(&mut self, name: &[u8], bank: usize) -> Place {
-        let place = self.names.insert(name, bank, ());
+        let place = self.names.insert(name, bank, []);
         if self.names.slot(place) as usize == self.values.len() {
             self.values.push(T::default());
         }

@@ -5,13 +5,13 @@
 //!
 //! ```text
 //! shard (one of 256 by the hash's top byte)        records (one arena)
-//! [tag | place+1][      ][tag | place+1] …   ->   [length flags slot][data][…prod.web1.hits] …
+//! [tag | place+1][      ][tag | place+1] …   ->   [length flags slot][words][…prod.web1.hits] …
 //!                                     slots                ^
 //!                                     [place+1] …  --------'
 //! ```
 //!
 //! A look-up costs two cache misses, one in the index and one in the record, which has the data beside
-//! the name, and allocates nothing. A name takes 8 bytes beside its data and itself (rounded up to 8),
+//! the name, and allocates nothing. A name takes 8 bytes beside its words and itself (rounded up to 8),
 //! 4 for its slot, and an index entry of 8 at a load of 3/8 to 3/4.
 //!
 //! A slot is a name's number for as long as it stays: walks go by it. A flush walks the slots with a cursor
@@ -19,7 +19,7 @@
 //! meanwhile is marked, and the walk passes over it. Where a record is may change ([`Table::compact`]).
 
 pub use crate::store::arena::Place;
-use crate::store::arena::{Arena, HEADER, Header, Plain, Slide};
+use crate::store::arena::{Arena, HEADER, Header, Slide};
 use foldhash::fast::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -41,22 +41,22 @@ const LATE: u8 = 2;
 /// The bank (0 or 1) that the record was last entered in.
 const BANK: u8 = 4;
 
-/// See the module.
-pub struct Table<P> {
+/// See the module. Beside each name so many words are kept, 0 at first or whatever it is inserted with.
+pub struct Table<const WORDS: usize> {
     shards: Vec<Shard>,
     /// The place plus one; 0 is vacant.
     slots: Vec<u32>,
     /// Slots without a name, to be filled again.
     vacant: Vec<u32>,
-    records: Arena<P>,
+    records: Arena<WORDS>,
     hasher: RandomState,
     /// The walk under way: the next slot, and where it ends.
     cursor: u32,
     cursor_end: u32,
 }
 
-impl<P: Plain> Default for Table<P> {
-    fn default() -> Table<P> {
+impl<const WORDS: usize> Default for Table<WORDS> {
+    fn default() -> Self {
         Table {
             shards: Vec::new(),
             slots: Vec::new(),
@@ -69,7 +69,7 @@ impl<P: Plain> Default for Table<P> {
     }
 }
 
-impl<P: Plain> Table<P> {
+impl<const WORDS: usize> Table<WORDS> {
     /// The number of names.
     pub fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
@@ -88,7 +88,7 @@ impl<P: Plain> Table<P> {
 
     /// Bytes that names take, the room that is free among them.
     pub fn name_bytes(&self) -> usize {
-        self.records.bytes.len() - self.len() * (HEADER + P::SIZE)
+        self.records.bytes.len() - self.len() * (HEADER + WORDS * 8)
     }
 
     /// Bytes that one more name of this length would add to [`Table::name_bytes`].
@@ -156,16 +156,28 @@ impl<P: Plain> Table<P> {
         self.records.name(place)
     }
 
-    /// What is kept under a name.
+    /// One word of what is kept under a name.
     #[inline]
-    pub fn get(&self, place: Place) -> P {
-        P::load(self.records.data(place))
+    pub fn word(&self, place: Place, index: usize) -> u64 {
+        self.records.word(place, index)
     }
 
-    /// Changes what is kept under a name.
+    /// Changes it.
     #[inline]
-    pub fn set(&mut self, place: Place, data: P) {
-        data.store(self.records.data_mut(place));
+    pub fn set_word(&mut self, place: Place, index: usize, word: u64) {
+        self.records.set_word(place, index, word);
+    }
+
+    /// The same as a floating-point number.
+    #[inline]
+    pub fn number(&self, place: Place, index: usize) -> f64 {
+        f64::from_bits(self.word(place, index))
+    }
+
+    /// Changes it.
+    #[inline]
+    pub fn set_number(&mut self, place: Place, index: usize, number: f64) {
+        self.set_word(place, index, number.to_bits());
     }
 
     /// Enters a name in a bank; whether it was in the other one until now.
@@ -184,7 +196,7 @@ impl<P: Plain> Table<P> {
     }
 
     /// Adds a name that is not there yet, in a bank.
-    pub fn insert(&mut self, name: &[u8], bank: usize, data: P) -> Place {
+    pub fn insert(&mut self, name: &[u8], bank: usize, data: [u64; WORDS]) -> Place {
         debug_assert!(name.len() <= MAX_NAME && self.find(name).is_none());
         let slot = match self.vacant.pop() {
             Some(slot) => slot,
@@ -205,7 +217,9 @@ impl<P: Plain> Table<P> {
         };
         let place = self.records.add(header, name);
         self.slots[slot as usize] = place.0 + 1;
-        self.set(place, data);
+        for (index, word) in data.into_iter().enumerate() {
+            self.set_word(place, index, word);
+        }
         if self.shards.is_empty() {
             self.shards.push(Shard::default());
         }
@@ -447,7 +461,7 @@ mod tests {
     /// Random insertions and removals against the standard library's map, while records are moved.
     #[test]
     fn agrees_with_a_map() {
-        let mut table: Table<u64> = Table::default();
+        let mut table: Table<1> = Table::default();
         let mut map: HashMap<String, u64> = HashMap::new();
         let (mut state, mut moves) = (1u64, 0);
         for round in 0..200_000u64 {
@@ -459,9 +473,9 @@ mod tests {
             // It grows, shrinks, and grows again.
             let adds = state >> 60 < if round / 40_000 % 2 == 0 { 13 } else { 2 };
             match (table.find(key.as_bytes()), adds) {
-                (Some(place), true) => table.set(place, round),
+                (Some(place), true) => table.set_word(place, 0, round),
                 (None, true) => {
-                    table.insert(key.as_bytes(), 0, round);
+                    table.insert(key.as_bytes(), 0, [round]);
                 }
                 (Some(place), false) => table.remove(place),
                 (None, false) => continue,
@@ -484,7 +498,7 @@ mod tests {
         assert_eq!(table.len(), map.len());
         for (key, value) in &map {
             let place = table.find(key.as_bytes()).unwrap();
-            assert_eq!(table.get(place), *value);
+            assert_eq!(table.word(place, 0), *value);
             assert_eq!(table.name(place), key.as_bytes());
             assert_eq!(table.place(table.slot(place)), Some(place));
         }
@@ -493,9 +507,9 @@ mod tests {
 
     #[test]
     fn churn_does_not_grow() {
-        let mut table: Table<u64> = Table::default();
+        let mut table: Table<1> = Table::default();
         for round in 0..100_000u64 {
-            let place = table.insert(format!("name.{round:09}").as_bytes(), 0, 0);
+            let place = table.insert(format!("name.{round:09}").as_bytes(), 0, [0]);
             assert!(table.slot(place) <= 100);
             if round >= 100 {
                 let old = table
@@ -510,12 +524,12 @@ mod tests {
     /// Names that went leave room of a size that nobody wants: it is closed up, and given back.
     #[test]
     fn gaps_are_closed() {
-        let mut table: Table<u64> = Table::default();
+        let mut table: Table<1> = Table::default();
         let mut largest = 0;
         for round in 0..50 {
             for n in 0..1000u64 {
                 let name = format!("{}.{n}", "n".repeat(100 + 8 * round));
-                table.insert(name.as_bytes(), 0, n);
+                table.insert(name.as_bytes(), 0, [n]);
             }
             let names: Vec<Vec<u8>> = table.names().map(<[u8]>::to_vec).collect();
             for name in names.iter().filter(|name| !name.ends_with(b"7")) {
@@ -531,7 +545,7 @@ mod tests {
                 let n = name.rsplit(|b| *b == b'.').next().unwrap();
                 let n: u64 = std::str::from_utf8(n).unwrap().parse().unwrap();
                 let place = table.find(&name).unwrap();
-                assert_eq!((table.get(place), table.name(place)), (n, &name[..]));
+                assert_eq!((table.word(place, 0), table.name(place)), (n, &name[..]));
                 if round % 10 == 9 {
                     table.remove(place);
                 }
@@ -545,9 +559,9 @@ mod tests {
 
     #[test]
     fn a_walk_sees_what_was_there_when_it_began() {
-        let mut table: Table<u64> = Table::default();
+        let mut table: Table<1> = Table::default();
         for name in ["a", "b", "c", "d"] {
-            table.insert(name.as_bytes(), 0, 0);
+            table.insert(name.as_bytes(), 0, [0]);
         }
         let [a, b, c, d] = [b"a", b"b", b"c", b"d"].map(|name| table.find(name).unwrap());
         let slot = table.slot(b);
@@ -555,11 +569,11 @@ mod tests {
         table.drain_begin();
         assert_eq!(table.drain_next(9), Walk::Name(a));
         // In front of the cursor, at the end, and behind the cursor.
-        let late = table.insert(b"late", 0, 0);
+        let late = table.insert(b"late", 0, [0]);
         assert_eq!(table.slot(late), slot);
-        table.insert(b"later", 0, 0);
+        table.insert(b"later", 0, [0]);
         table.remove(a);
-        let again = table.insert(b"again", 0, 0);
+        let again = table.insert(b"again", 0, [0]);
         assert_eq!(table.slot(again), 0);
         assert_eq!(table.drain_next(9), Walk::Name(c));
         assert_eq!(table.drain_next(9), Walk::Name(d));
