@@ -74,9 +74,19 @@ impl Samples {
 
     #[cold]
     fn seal(&mut self) {
-        self.tail.sort_unstable_by(f64::total_cmp);
+        sort(&mut self.tail);
         let full = std::mem::replace(&mut self.tail, Vec::with_capacity(RUN));
         self.runs.push(full.into_boxed_slice());
+    }
+}
+
+/// Sorts values, none of which is -0. The order of numbers from 0 on is that of their bits, and integers
+/// are compared in half the time.
+fn sort(values: &mut [f64]) {
+    if values.iter().all(|value| *value >= 0.0) {
+        values.sort_unstable_by_key(|value| value.to_bits());
+    } else {
+        values.sort_unstable_by(f64::total_cmp);
     }
 }
 

@@ -2,7 +2,7 @@
 //! long as their budget, counted in merged values of some 20 ns. Core: no I/O.
 
 use super::summary::{COUNT, COUNT_PS, PLAIN, Summary, in_threshold};
-use super::{RUN, Samples};
+use super::{RUN, Samples, sort};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -52,7 +52,7 @@ impl Work {
             events,
         } = samples;
         *budget = budget.saturating_sub(tail.len());
-        tail.sort_unstable_by(f64::total_cmp);
+        sort(&mut tail);
         self.events = events;
         self.expected = expected;
         (self.summed, self.marked, self.deviated) = (0, 0, 0);
