@@ -69,9 +69,7 @@ impl Intake {
             config.key_name_sanitize,
             bounds(config),
         );
-        if self.key_flush.as_ref().map(KeyFlush::config) != config.key_flush.as_ref() {
-            self.key_flush = KeyFlush::new(config.key_flush.as_ref(), now);
-        }
+        KeyFlush::configure(&mut self.key_flush, config.key_flush.as_ref(), now);
         self.sanitize = config.key_name_sanitize;
         self.max_line = config.limits.max_line_bytes;
         self.dump = config.dump_messages;

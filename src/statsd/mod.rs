@@ -27,6 +27,7 @@ use crate::store::{Plan, Policy};
 use crate::{sys, timer};
 use flush::Flusher;
 use intake::Intake;
+use key_flush::KeyFlush;
 use schedule::Schedule;
 use state::StateFile;
 use std::path::Path;
@@ -149,6 +150,9 @@ impl Role for Daemon {
         if self.core.flusher.is_ready(&self.core.backends) {
             poll.wake_at(Instant::now());
         }
+        if let Some(key_flush) = &self.core.intake.key_flush {
+            key_flush.register(poll);
+        }
         if let Some(ending) = &self.ending {
             return poll.wake_at(ending.until);
         }
@@ -157,8 +161,9 @@ impl Role for Daemon {
         if let Some(state) = &mut self.state {
             state.register(poll);
         }
-        if let Some(key_flush) = &self.core.intake.key_flush {
-            poll.wake_at(key_flush.next());
+        let key_flush = self.core.intake.key_flush.as_ref();
+        if let Some(next) = key_flush.and_then(KeyFlush::next) {
+            poll.wake_at(next);
         }
         if self.core.config.common.automatic_config_reload {
             self.reloader.register(poll);
@@ -203,7 +208,10 @@ impl Role for Daemon {
             .for_each(|backend| backend.turn(poll, now));
         self.core.intake.report(now);
         if let Some(key_flush) = &mut self.core.intake.key_flush {
-            key_flush.turn(now);
+            if self.ending.is_none() {
+                key_flush.begin(now);
+            }
+            key_flush.slice();
         }
         if let Some(state) = self.state.as_mut().filter(|_| self.ending.is_none()) {
             state.turn(&self.core.intake.store, &self.core.backends, poll, now);
@@ -276,6 +284,9 @@ impl Daemon {
         let udp_drops = self.inputs.take_drops();
         self.inputs = Inputs::default();
         self.core.flusher.hurry();
+        if let Some(key_flush) = &mut self.core.intake.key_flush {
+            key_flush.hurry();
+        }
         self.ending = Some(Ending {
             until: now.mono + timeout,
             last_flush: false,
@@ -302,7 +313,9 @@ impl Daemon {
             .iter()
             .map(|backend| backend.undelivered())
             .sum();
-        let done = !core.flusher.is_running() && undelivered == 0;
+        let key_flush = core.intake.key_flush.as_ref();
+        let reporting = key_flush.is_some_and(KeyFlush::is_running);
+        let done = !core.flusher.is_running() && undelivered == 0 && !reporting;
         if !done && now.mono < ending.until {
             return Flow::On;
         }
