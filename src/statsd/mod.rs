@@ -25,14 +25,14 @@ use crate::reload::Reloader;
 use crate::startup::{Program, Surroundings};
 use crate::store::{Plan, Policy};
 use crate::{sys, timer};
-use flush::Flusher;
+use flush::{Due, Flusher};
 use intake::Intake;
 use key_flush::KeyFlush;
 use schedule::Schedule;
 use state::StateFile;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The aggregator on its loop.
 pub struct Daemon {
@@ -250,8 +250,9 @@ impl Daemon {
         if too_early {
             return;
         }
+        let covered = self.schedule.take_covered();
         let drops = self.inputs.take_drops();
-        self.core.begin_flush(drops, now);
+        self.core.begin_flush(covered, drops, now);
     }
 
     /// Reads the config file again. A broken one changes nothing.
@@ -302,7 +303,9 @@ impl Daemon {
         let core = &mut self.core;
         if !core.flusher.is_running() && !ending.last_flush {
             ending.last_flush = true;
-            core.begin_flush(ending.udp_drops, now);
+            // The interval that is cut short counts as a whole one.
+            let covered = self.schedule.take_covered() + core.config.flush_interval;
+            core.begin_flush(covered, ending.udp_drops, now);
             core.flusher.hurry();
             core.backends
                 .iter_mut()
@@ -398,7 +401,7 @@ impl Core {
         self.intake.packet(packet);
     }
 
-    fn begin_flush(&mut self, udp_drops: u64, now: Now) {
+    fn begin_flush(&mut self, covered: Duration, udp_drops: u64, now: Now) {
         self.udp_drops += udp_drops;
         self.intake.report_limits();
         let plan = Plan {
@@ -412,14 +415,13 @@ impl Core {
             config,
             ..
         } = self;
-        flusher.begin(
-            &mut intake.store,
+        let due = Due {
             plan,
-            config.flush_interval,
+            interval: config.flush_interval,
+            covered,
             udp_drops,
-            backends,
-            now,
-        );
+        };
+        flusher.begin(&mut intake.store, due, backends, now);
     }
 
     /// Hands out a slice of the flush under way; after the last one the backends hear the totals.

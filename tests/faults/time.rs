@@ -46,6 +46,17 @@ fn stopped_for_a_while() {
     assert!(found > sum / 2.0, "{found} of some {sum}");
     let own = graphite.sum("stats_counts.statsd.metrics_received");
     assert_eq!(own, found, "each line in one flush");
+    // Rates are per second, also of the flush that was late.
+    let rates = stored(&graphite, "stats.a");
+    let counts = stored(&graphite, "stats_counts.a").into_iter();
+    let seconds =
+        counts.filter_map(|(at, count)| Some(count / rates.get(&at).filter(|r| **r > 0.0)?));
+    let longest = seconds.fold(0.0, f64::max);
+    assert_eq!(
+        longest.round(),
+        missed + 1.0,
+        "seconds of the longest flush"
+    );
     daemon.stop();
 }
 
