@@ -47,7 +47,7 @@ pub struct Daemon {
 }
 
 /// What the console sees of the daemon: all but its sockets.
-pub struct Core {
+struct Core {
     config: Config,
     intake: Intake,
     flusher: Flusher,
