@@ -28,7 +28,7 @@ pub struct Intake {
     tells_lines: bool,
     now: Now,
     seconds: u64,
-    /// Bad lines since the start, and lines over `maxLineBytes` among them.
+    /// Since the start; lines over `maxLineBytes` are among them.
     bad_lines: u64,
     /// Seconds since the epoch; at first, the start.
     last_seen: u64,
@@ -125,8 +125,7 @@ impl Intake {
         }
     }
 
-    /// Once a turn: sums up bad lines that were not logged, and says when a limit is reached or no
-    /// longer is.
+    /// Once a turn: sums up bad lines that were not logged.
     pub fn report(&mut self, now: Now) {
         if let Some(more) = self.log_limit.summary(now.mono) {
             log::plain!(

@@ -59,6 +59,7 @@ struct Core {
     started: u64,
     /// Since the start.
     udp_drops: u64,
+    dropping: log::Latch,
     missed_flushes: u64,
     clients: Clients,
 }
@@ -358,6 +359,7 @@ impl Core {
             healthy: true,
             started: now.seconds(),
             udp_drops: 0,
+            dropping: log::Latch::new(),
             missed_flushes: 0,
             clients: Clients::default(),
             config,
@@ -403,6 +405,16 @@ impl Core {
 
     fn begin_flush(&mut self, covered: Duration, udp_drops: u64, now: Now) {
         self.udp_drops += udp_drops;
+        if self.dropping.set(udp_drops > 0) {
+            if udp_drops > 0 {
+                log::warning!(
+                    "the kernel dropped {udp_drops} datagrams in this interval: more came in than can be \
+                     taken, or receiveBuffer is too small for the bursts"
+                );
+            } else {
+                log::notice!("no more datagrams dropped; {} in all", self.udp_drops);
+            }
+        }
         self.intake.report_limits();
         let plan = Plan {
             policy: policy(&self.config),
