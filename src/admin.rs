@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(console.clients.len(), clients.len());
     }
 
-    /// Replies of so many pieces; counts those made.
+    /// Replies of 20 pieces, or of more than anyone waits for; counts those made.
     struct Listings {
         made: usize,
     }
@@ -449,9 +449,9 @@ mod tests {
     impl Commands for Listings {
         type Long = usize;
 
-        fn run(&mut self, _: &[&str], _: Caller, _: &mut Vec<u8>, _: Now) -> Reply<usize> {
+        fn run(&mut self, words: &[&str], _: Caller, _: &mut Vec<u8>, _: Now) -> Reply<usize> {
             self.made += 1;
-            Reply::Long(20)
+            Reply::Long(if words == ["endless"] { usize::MAX } else { 20 })
         }
 
         fn more(&mut self, left: &mut usize, out: &mut Vec<u8>) -> bool {
@@ -499,6 +499,34 @@ mod tests {
             let mut reply = String::new();
             client.read_to_string(&mut reply).unwrap();
             assert_eq!(reply.matches("END").count(), 3);
+        }
+    }
+
+    /// Those that keep the console busy do not keep it from the others.
+    #[test]
+    fn each_client_has_its_turn() {
+        let (mut console, address) = console();
+        let mut clients: Vec<TcpStream> = (0..10)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let (last, first) = clients.split_last_mut().unwrap();
+        for client in first {
+            client.write_all(b"endless\n").unwrap();
+        }
+        last.write_all(b"list\n").unwrap();
+        last.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut commands = Listings { made: 0 };
+        let (mut turns, mut served) = (0, false);
+        while !served {
+            let mut poll = PollSet::default();
+            console.register(&mut poll);
+            poll.wait().unwrap();
+            console.turn(&mut commands, &poll, Now::read());
+            let there = console.clients.len();
+            console.reap(Now::read());
+            served = console.clients.len() < there;
+            turns += 1;
+            assert!(turns < 200, "not served in {turns} turns");
         }
     }
 }
