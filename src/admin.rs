@@ -22,6 +22,10 @@ const MAX_LINE: usize = 64 * 1024;
 /// Bytes of a long reply made at a time.
 const PIECE: usize = 32 * 1024;
 
+/// Replies, or pieces of them, that are made in one turn: for all clients, and for one of them.
+const PIECES: usize = 8;
+const PIECES_EACH: usize = 4;
+
 /// What a role does with commands.
 pub trait Commands {
     /// A reply that is made piece by piece.
@@ -176,11 +180,16 @@ impl<L> Console<L> {
         if self.acceptor.is_ready(poll) {
             self.accept(now);
         }
+        let mut pieces = PIECES;
         for client in &mut self.clients {
-            if poll.is_ready(client.token) {
+            if pieces > 0 && poll.is_ready(client.token) {
                 let buffer = self.limits.mgmt_buffer_bytes;
-                client.turn(commands, buffer, &mut self.refusals, now);
+                pieces -= client.turn(commands, buffer, pieces, &mut self.refusals, now);
             }
+        }
+        // Another one is first in the next turn, so that those there was no time for have theirs.
+        if !self.clients.is_empty() {
+            self.clients.rotate_left(1);
         }
     }
 
@@ -251,18 +260,20 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 }
 
 impl<L> Client<L> {
+    /// Makes at most `most` pieces of replies; how many they were.
     fn turn(
         &mut self,
         commands: &mut impl Commands<Long = L>,
         buffer: usize,
+        most: usize,
         refusals: &mut RateLimit,
         now: Now,
-    ) {
+    ) -> usize {
         if self.wants_input() {
             self.read(now);
         }
         let mut pieces = 0;
-        while self.open && self.output.len() < buffer && pieces < 4 {
+        while self.open && self.output.len() < buffer && pieces < most.min(PIECES_EACH) {
             if !self.answer(commands, refusals, now) {
                 break;
             }
@@ -273,6 +284,7 @@ impl<L> Client<L> {
         if self.ending && self.is_done() {
             self.open = false;
         }
+        pieces
     }
 
     fn wants_input(&self) -> bool {
@@ -387,7 +399,7 @@ mod tests {
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
 
-    fn console() -> (Console<()>, SocketAddr) {
+    fn console<L>() -> (Console<L>, SocketAddr) {
         let mgmt = MgmtConfig {
             address: Some("127.0.0.1".to_string()),
             port: 0,
@@ -405,7 +417,7 @@ mod tests {
     /// What it has sent can still be read, but where it came from is not known any more.
     #[test]
     fn a_client_that_is_gone_already_may_change_nothing() {
-        let (mut console, address) = console();
+        let (mut console, address) = console::<()>();
         let mut client = Socket::from(TcpStream::connect(address).unwrap());
         client.write_all(b"health down\n").unwrap();
         client.set_linger(Some(Duration::ZERO)).unwrap();
@@ -418,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_turn_accepts_so_many_and_no_more() {
-        let (mut console, address) = console();
+        let (mut console, address) = console::<()>();
         let all = ACCEPTS + 10;
         let clients: Vec<TcpStream> = (0..all)
             .map(|_| TcpStream::connect(address).unwrap())
@@ -427,5 +439,94 @@ mod tests {
         assert_eq!(console.clients.len(), ACCEPTS);
         console.accept(Now::read());
         assert_eq!(console.clients.len(), clients.len());
+    }
+
+    /// Replies of 20 pieces, or of more than anyone waits for; counts those made.
+    struct Listings {
+        made: usize,
+    }
+
+    impl Commands for Listings {
+        type Long = usize;
+
+        fn run(&mut self, words: &[&str], _: Caller, _: &mut Vec<u8>, _: Now) -> Reply<usize> {
+            self.made += 1;
+            Reply::Long(if words == ["endless"] { usize::MAX } else { 20 })
+        }
+
+        fn more(&mut self, left: &mut usize, out: &mut Vec<u8>) -> bool {
+            self.made += 1;
+            *left -= 1;
+            out.extend_from_slice(if *left == 0 { b"END\n" } else { b"piece\n" });
+            *left == 0
+        }
+    }
+
+    /// However many ask for something long at once, a turn is short, and each has its answer.
+    #[test]
+    fn all_clients_together_have_so_many_pieces_in_a_turn() {
+        let (mut console, address) = console();
+        let mut clients: Vec<TcpStream> = (0..30)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        for client in &mut clients {
+            client.write_all(b"list\nlist\nlist\n").unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let mut commands = Listings { made: 0 };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut accepted = 0;
+        while accepted < clients.len() || !console.clients.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "{} are left",
+                console.clients.len()
+            );
+            let mut poll = PollSet::default();
+            console.register(&mut poll);
+            poll.wait().unwrap();
+            let (before, there) = (commands.made, console.clients.len());
+            console.turn(&mut commands, &poll, Now::read());
+            assert!(
+                commands.made - before <= PIECES,
+                "{}",
+                commands.made - before
+            );
+            accepted += console.clients.len() - there;
+            console.reap(Now::read());
+        }
+        for client in &mut clients {
+            let mut reply = String::new();
+            client.read_to_string(&mut reply).unwrap();
+            assert_eq!(reply.matches("END").count(), 3);
+        }
+    }
+
+    /// Those that keep the console busy do not keep it from the others.
+    #[test]
+    fn each_client_has_its_turn() {
+        let (mut console, address) = console();
+        let mut clients: Vec<TcpStream> = (0..10)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let (last, first) = clients.split_last_mut().unwrap();
+        for client in first {
+            client.write_all(b"endless\n").unwrap();
+        }
+        last.write_all(b"list\n").unwrap();
+        last.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut commands = Listings { made: 0 };
+        let (mut turns, mut served) = (0, false);
+        while !served {
+            let mut poll = PollSet::default();
+            console.register(&mut poll);
+            poll.wait().unwrap();
+            console.turn(&mut commands, &poll, Now::read());
+            let there = console.clients.len();
+            console.reap(Now::read());
+            served = console.clients.len() < there;
+            turns += 1;
+            assert!(turns < 200, "not served in {turns} turns");
+        }
     }
 }

@@ -91,7 +91,8 @@ impl PollSet {
         self.deadline = None;
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    /// Waits for what was asked for. The loop does, and tests that have none.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         let timeout = self
             .deadline
             .map(|when| when.saturating_duration_since(Instant::now()));

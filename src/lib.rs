@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! socket bytes -> lines -> Metric -> Store --(deadline: flip)--> Drain -> backends -> bytes on a socket
-//!                 admin console <-> Store          signals -> reload / flush / stop
+//!                 admin console <-> Store          signals -> reload / stop
 //! ```
 //!
 //! One thread, one `poll(2)` loop, time passed in as an argument. Imports point down only; a test

@@ -11,7 +11,8 @@ use crate::timer::{Summary, Work};
 pub struct Flush {
     /// Wall clock at the deadline, in whole seconds since the epoch.
     pub timestamp: u64,
-    /// The configured flush interval in seconds, which rates refer to.
+    /// The time that it covers, in seconds, which rates refer to: the flush interval, or several of them
+    /// where flushes were missed.
     pub seconds: f64,
 }
 

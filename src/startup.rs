@@ -195,11 +195,7 @@ fn launch<P: Program>(
         config: options.config,
         directory,
         verbose: options.verbose,
-        sockets: manager
-            .sockets
-            .into_iter()
-            .map(|(socket, _)| socket)
-            .collect(),
+        sockets: manager.sockets,
         notifier: manager.notifier.clone(),
     };
     let mut program = P::start(config, surroundings).map_err(Stop::start)?;

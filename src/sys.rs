@@ -631,12 +631,6 @@ pub fn effective_uid() -> libc::uid_t {
     unsafe { libc::geteuid() }
 }
 
-/// The effective group id.
-pub fn effective_gid() -> libc::gid_t {
-    // SAFETY: no arguments, cannot fail.
-    unsafe { libc::getegid() }
-}
-
 /// Sets the supplementary groups to those of the user in the group database, and `gid`.
 pub fn set_groups_of(user: &CStr, gid: libc::gid_t) -> io::Result<()> {
     // SAFETY: the name is a C string.

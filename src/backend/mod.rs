@@ -4,9 +4,9 @@
 //! The README has a page on adding one: a file here, a line in [`create`], a name in
 //! `config::BackendKind`.
 
-pub mod console;
+mod console;
 pub mod graphite;
-pub mod repeater;
+mod repeater;
 
 use crate::config::{BackendKind, Config};
 use crate::event_loop::{Now, PollSet};

@@ -297,7 +297,7 @@ pub const SERVERS: &[Key] = &[
 
 /// Of `log`.
 #[rustfmt::skip]
-pub const LOG: &[Key] = &[
+const LOG: &[Key] = &[
     key("backend", Both, choice(&["stdout", "syslog"]), Is("stdout"), "stdout or syslog"),
     key("application", Both, Text, Is("statsd"), "tag in syslog"),
     key("level", Both, choice(LEVELS), Is("LOG_INFO"), "level in syslog of lines that have none of their own"),
@@ -317,7 +317,7 @@ pub const LEVELS: &[&str] = &[
 
 /// Of `keyFlush`.
 #[rustfmt::skip]
-pub const KEY_FLUSH: &[Key] = &[
+const KEY_FLUSH: &[Key] = &[
     key("interval", Statsd, MILLIS, Is("0"), "milliseconds between two logs; 0 is off"),
     key("percent", Statsd, Number(0.0, 100.0), Is("100"), "of the names, the most frequent; 0 is the default"),
     key("log", Statsd, Text, Unset, "file to append to; stdout without it"),
@@ -325,7 +325,7 @@ pub const KEY_FLUSH: &[Key] = &[
 
 /// Of an element of `histogram`.
 #[rustfmt::skip]
-pub const HISTOGRAM: &[Key] = &[
+const HISTOGRAM: &[Key] = &[
     key("metric", Statsd, Text, Required, "part of the timer's name; an empty one matches all"),
     key("bins", Statsd, objects(&Bin, true), Required, "upper limits, not included, rising; inf is no limit"),
 ];
@@ -338,7 +338,7 @@ pub const CONSOLE: &[Key] = &[
 
 /// Of `graphite`.
 #[rustfmt::skip]
-pub const GRAPHITE: &[Key] = &[
+const GRAPHITE: &[Key] = &[
     key("legacyNamespace", Statsd, Flag, Is("true"), "names as before version 0.3; the prefixes apply to false only"),
     key("globalPrefix", Statsd, Text, Is("stats"), "in front of all names"),
     key("prefixCounter", Statsd, Text, Is("counters"), "in front of counters"),
@@ -350,14 +350,14 @@ pub const GRAPHITE: &[Key] = &[
 
 /// Of an element of `repeater`.
 #[rustfmt::skip]
-pub const REPEATER: &[Key] = &[
+const REPEATER: &[Key] = &[
     key("host", Statsd, Name, Required, "name or address"),
     key("port", Statsd, PORT, Required, "port"),
 ];
 
 /// Of an element of `nodes`.
 #[rustfmt::skip]
-pub const NODES: &[Key] = &[
+const NODES: &[Key] = &[
     key("host", Proxy, Name, Required, "name or address; with the port its name on the ring"),
     key("port", Proxy, PORT, Required, "port for lines, udp"),
     key("adminport", Proxy, PORT, Required, "port of its admin console"),

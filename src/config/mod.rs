@@ -8,18 +8,18 @@
 //! one table that everything follows: what a value must be, its default, and the warnings.
 //! May import the standard library and ryu-js only.
 
-pub mod changes;
-pub mod check;
-pub mod doubts;
-pub mod expand;
-pub mod fields;
+mod changes;
+mod check;
+mod doubts;
+mod expand;
+mod fields;
 pub mod keys;
-pub mod listing;
+mod listing;
 pub mod load;
-pub mod network;
-pub mod reader;
+mod network;
+pub(crate) mod reader;
 pub mod syntax;
-pub mod types;
+mod types;
 pub mod value;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod syslog;
 
 pub use limit::{Latch, RateLimit};
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -211,14 +211,13 @@ pub fn wants_write() -> Option<RawFd> {
     }
 }
 
-/// Bytes from outside, for a message: what is not UTF-8 shows as `\xNN`. Control characters need
-/// no care, [`record`] deals with them.
+/// Bytes from outside, on one line: what is not UTF-8 shows as `\xNN`, and so do control characters.
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl fmt::Display for Bytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            f.write_str(chunk.valid())?;
+            chunk.valid().chars().try_for_each(|c| write_char(f, c))?;
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
@@ -240,18 +239,21 @@ fn one_line(message: &str) -> String {
             line.push('…');
             break;
         }
-        match character {
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            c if c.is_control() => {
-                // Writing to a String cannot fail.
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
-            }
-            c => line.push(c),
-        }
+        // Writing to a String cannot fail.
+        let _ = write_char(&mut line, character);
     }
     line
+}
+
+/// A character, or what stands for it if it is a control character.
+fn write_char(out: &mut impl fmt::Write, character: char) -> fmt::Result {
+    match character {
+        '\n' => out.write_str("\\n"),
+        '\r' => out.write_str("\\r"),
+        '\t' => out.write_str("\\t"),
+        c if c.is_control() => write!(out, "\\x{:02x}", u32::from(c)),
+        c => out.write_char(c),
+    }
 }
 
 /// A tag that syslogd reads as one: it ends at the first character that is none of these.
@@ -315,8 +317,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_text_are_shown() {
-        let shown = format!("{}", Bytes(b"a\xff\xc3\xbc\xe2\x82|c"));
-        assert_eq!(shown, "a\\xffü\\xe2\\x82|c");
+        let shown = format!("{}", Bytes(b"a\xff\xc3\xbc\xe2\x82|c\x1b\r"));
+        assert_eq!(shown, "a\\xffü\\xe2\\x82|c\\x1b\\r");
     }
 
     #[test]

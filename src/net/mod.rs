@@ -14,7 +14,7 @@ pub mod bind;
 pub mod dial;
 pub mod resolve;
 pub mod stream;
-pub mod udp;
+mod udp;
 
 use crate::event_loop::{Now, PollSet};
 use std::os::fd::OwnedFd;
@@ -127,7 +127,7 @@ impl Inputs {
 
     /// Open data connections.
     pub fn clients(&self) -> usize {
-        self.streams.iter().map(stream::StreamServer::len).sum()
+        self.streams.iter().map(stream::StreamServer::clients).sum()
     }
 
     /// Connections refused because there were too many, since the start.

@@ -110,13 +110,8 @@ impl StreamServer {
     }
 
     /// Open connections.
-    pub fn len(&self) -> usize {
+    pub fn clients(&self) -> usize {
         self.clients.len()
-    }
-
-    /// True without a connection.
-    pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
     }
 
     /// Connections refused because there were too many, since the start.

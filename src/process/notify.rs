@@ -25,8 +25,8 @@ pub struct Manager {
     pub notifier: Notifier,
     /// `WATCHDOG=1` must be sent more often than this; half of it is a good interval.
     pub watchdog: Option<Duration>,
-    /// Sockets that are bound already, each with its name from `LISTEN_FDNAMES`.
-    pub sockets: Vec<(OwnedFd, String)>,
+    /// Sockets that are bound already.
+    pub sockets: Vec<OwnedFd>,
     /// How many descriptors from 3 up were handed over, for [`super::harden::at_start`].
     pub handed_over: usize,
 }
@@ -40,23 +40,15 @@ impl Manager {
             address: take("NOTIFY_SOCKET").and_then(|name| address(&name)),
         };
         let watchdog = watchdog(&take("WATCHDOG_USEC"), &take("WATCHDOG_PID"), pid);
-        let listen = [
-            take("LISTEN_FDS"),
-            take("LISTEN_PID"),
-            take("LISTEN_FDNAMES"),
-        ];
-        let [count, listen_pid, names] = &listen;
-        let handed_over = count_sockets(count, listen_pid, pid);
-        let names = socket_names(names, handed_over);
-        let numbers = FIRST..;
-        let sockets = numbers
-            .zip(names)
-            .filter_map(|(fd, name)| Some((sys::take_inherited(fd).ok()?, name)))
-            .collect();
+        let handed_over = count_sockets(&take("LISTEN_FDS"), &take("LISTEN_PID"), pid);
+        // Their names say nothing that the sockets do not.
+        take("LISTEN_FDNAMES");
+        let numbers = (FIRST..).take(handed_over);
+        let sockets = numbers.filter_map(|fd| sys::take_inherited(fd).ok());
         Manager {
             notifier,
             watchdog,
-            sockets,
+            sockets: sockets.collect(),
             handed_over,
         }
     }
@@ -136,21 +128,6 @@ fn count_sockets(count: &Option<OsString>, for_pid: &Option<OsString>, pid: u32)
     count.filter(|count| *count <= MAX_SOCKETS).unwrap_or(0)
 }
 
-/// A name for each socket; "unknown" where there is none, as sd_listen_fds_with_names does.
-fn socket_names(names: &Option<OsString>, count: usize) -> Vec<String> {
-    let names = names
-        .as_ref()
-        .map(|names| names.to_string_lossy().into_owned());
-    let names = names.unwrap_or_default();
-    let mut names: Vec<String> = names
-        .split(':')
-        .filter(|name| !name.is_empty())
-        .map(str::to_string)
-        .collect();
-    names.resize(count, "unknown".to_string());
-    names
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -194,10 +171,6 @@ mod tests {
                 "{count} {pid}"
             );
         }
-        assert_eq!(socket_names(&value("udp:tcp"), 2), ["udp", "tcp"]);
-        assert_eq!(socket_names(&value("udp"), 2), ["udp", "unknown"]);
-        assert_eq!(socket_names(&value("udp:tcp:x"), 2), ["udp", "tcp"]);
-        assert_eq!(socket_names(&None, 1), ["unknown"]);
     }
 
     fn receive(socket: &UnixDatagram) -> String {

@@ -6,11 +6,6 @@
 use crate::number::is_js_space;
 use memchr::{memchr, memmem};
 
-/// True if sanitizing would leave `name` as it is, and something of it.
-pub fn is_clean(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|b| ALLOWED[usize::from(*b)])
-}
-
 /// The bytes that a name may have.
 static ALLOWED: [bool; 256] = {
     let mut table = [false; 256];
@@ -97,11 +92,6 @@ mod tests {
             let mut out = Vec::new();
             sanitize(raw.as_bytes(), &mut out);
             assert_eq!(String::from_utf8_lossy(&out), clean, "{raw:?}");
-            assert_eq!(
-                is_clean(raw.as_bytes()),
-                raw == clean && !raw.is_empty(),
-                "{raw:?}"
-            );
         }
         let mut out = Vec::new();
         sanitize(b"a\xff \xfe b", &mut out);

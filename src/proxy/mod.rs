@@ -26,15 +26,15 @@ use std::path::Path;
 use workers::Workers;
 
 mod commands;
-pub mod core;
-pub mod health;
-pub mod node;
-pub mod probe;
+mod core;
+mod health;
+mod node;
+mod probe;
 pub mod queue;
-pub mod relay;
+mod relay;
 pub mod route;
-pub mod siblings;
-pub mod stats;
+mod siblings;
+mod stats;
 mod workers;
 
 /// The proxy: one process, or the parent of several.

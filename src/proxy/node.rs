@@ -143,7 +143,7 @@ impl Node {
             let (_, before) = under_way.unwrap_or((now, *seen));
             if under_way.is_none() {
                 log::warning!(
-                    "node {}: lines are being dropped, as its queue is full or they are too long",
+                    "node {}: lines are being dropped, as its queue is full (nodeQueueBytes) or they are too long",
                     self.name
                 );
             }

@@ -20,6 +20,18 @@ pub struct Flusher {
     last_pause: Duration,
 }
 
+/// What is known of a flush when its time has come.
+pub struct Due {
+    /// How it is to be made.
+    pub plan: Plan,
+    /// `flushInterval`.
+    pub interval: Duration,
+    /// The time since the last flush, in whole intervals: more than one if some were missed.
+    pub covered: Duration,
+    /// Datagrams that the kernel dropped in it.
+    pub udp_drops: u64,
+}
+
 struct Running {
     flush: Flush,
     /// Spent on it so far.
@@ -44,27 +56,28 @@ impl Flusher {
     pub fn begin(
         &mut self,
         store: &mut Store,
-        plan: Plan,
-        interval: Duration,
-        udp_drops: u64,
+        due: Due,
         backends: &mut [Box<dyn Backend>],
         now: Now,
     ) {
-        let seconds = interval.as_secs_f64();
+        let interval = due.interval.as_secs_f64();
         let mut timestamp = now.seconds();
         let near = |last: &u64| (timestamp..timestamp + 2).contains(last);
-        if let Some(last) = self.last.filter(|last| seconds >= 1.0 && near(last)) {
+        if let Some(last) = self.last.filter(|last| interval >= 1.0 && near(last)) {
             // Rounded alike, or the last flush soon after the one before: under the same second
             // Graphite would put the one in the place of the other.
             timestamp = last + 1;
         }
-        let flush = Flush { timestamp, seconds };
+        let flush = Flush {
+            timestamp,
+            seconds: due.covered.as_secs_f64(),
+        };
         if let Some(last) = self.last.replace(flush.timestamp) {
             // The timestamp's distance from the last, beside the interval (negative: it came early).
-            let lag = flush.timestamp as f64 - last as f64 - flush.seconds;
+            let lag = flush.timestamp as f64 - last as f64 - interval;
             store.set_own_gauge("timestamp_lag", lag);
         }
-        store.flip(plan);
+        store.flip(due.plan);
         for backend in backends {
             backend.flush_begin(&flush, now);
         }
@@ -73,7 +86,7 @@ impl Flusher {
             flush,
             work: Duration::ZERO,
             urgent: false,
-            udp_drops,
+            udp_drops: due.udp_drops,
         });
     }
 
@@ -167,7 +180,13 @@ mod tests {
                 summary: Rc::new(Summary::new(&[], &[], [])),
             };
             let interval = Duration::from_secs_f64(interval);
-            flusher.begin(&mut store, plan, interval, 0, &mut [], now);
+            let due = Due {
+                plan,
+                interval,
+                covered: interval,
+                udp_drops: 0,
+            };
+            flusher.begin(&mut store, due, &mut [], now);
             loop {
                 if let Some((flush, _)) = flusher.slice(&mut store, &mut []) {
                     return flush.timestamp;

@@ -28,7 +28,7 @@ pub struct Intake {
     tells_lines: bool,
     now: Now,
     seconds: u64,
-    /// Bad lines since the start, and lines over `maxLineBytes` among them.
+    /// Since the start; lines over `maxLineBytes` are among them.
     bad_lines: u64,
     /// Seconds since the epoch; at first, the start.
     last_seen: u64,
@@ -69,9 +69,7 @@ impl Intake {
             config.key_name_sanitize,
             bounds(config),
         );
-        if self.key_flush.as_ref().map(KeyFlush::config) != config.key_flush.as_ref() {
-            self.key_flush = KeyFlush::new(config.key_flush.as_ref(), now);
-        }
+        KeyFlush::configure(&mut self.key_flush, config.key_flush.as_ref(), now);
         self.sanitize = config.key_name_sanitize;
         self.max_line = config.limits.max_line_bytes;
         self.dump = config.dump_messages;
@@ -127,8 +125,7 @@ impl Intake {
         }
     }
 
-    /// Once a turn: sums up bad lines that were not logged, and says when a limit is reached or no
-    /// longer is.
+    /// Once a turn: sums up bad lines that were not logged.
     pub fn report(&mut self, now: Now) {
         if let Some(more) = self.log_limit.summary(now.mono) {
             log::plain!(

@@ -25,13 +25,14 @@ use crate::reload::Reloader;
 use crate::startup::{Program, Surroundings};
 use crate::store::{Plan, Policy};
 use crate::{sys, timer};
-use flush::Flusher;
+use flush::{Due, Flusher};
 use intake::Intake;
+use key_flush::KeyFlush;
 use schedule::Schedule;
 use state::StateFile;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The aggregator on its loop.
 pub struct Daemon {
@@ -46,7 +47,7 @@ pub struct Daemon {
 }
 
 /// What the console sees of the daemon: all but its sockets.
-pub struct Core {
+struct Core {
     config: Config,
     intake: Intake,
     flusher: Flusher,
@@ -58,6 +59,7 @@ pub struct Core {
     started: u64,
     /// Since the start.
     udp_drops: u64,
+    dropping: log::Latch,
     missed_flushes: u64,
     clients: Clients,
 }
@@ -149,6 +151,9 @@ impl Role for Daemon {
         if self.core.flusher.is_ready(&self.core.backends) {
             poll.wake_at(Instant::now());
         }
+        if let Some(key_flush) = &self.core.intake.key_flush {
+            key_flush.register(poll);
+        }
         if let Some(ending) = &self.ending {
             return poll.wake_at(ending.until);
         }
@@ -157,8 +162,9 @@ impl Role for Daemon {
         if let Some(state) = &mut self.state {
             state.register(poll);
         }
-        if let Some(key_flush) = &self.core.intake.key_flush {
-            poll.wake_at(key_flush.next());
+        let key_flush = self.core.intake.key_flush.as_ref();
+        if let Some(next) = key_flush.and_then(KeyFlush::next) {
+            poll.wake_at(next);
         }
         if self.core.config.common.automatic_config_reload {
             self.reloader.register(poll);
@@ -203,7 +209,10 @@ impl Role for Daemon {
             .for_each(|backend| backend.turn(poll, now));
         self.core.intake.report(now);
         if let Some(key_flush) = &mut self.core.intake.key_flush {
-            key_flush.turn(now);
+            if self.ending.is_none() {
+                key_flush.begin(now);
+            }
+            key_flush.slice();
         }
         if let Some(state) = self.state.as_mut().filter(|_| self.ending.is_none()) {
             state.turn(&self.core.intake.store, &self.core.backends, poll, now);
@@ -242,8 +251,9 @@ impl Daemon {
         if too_early {
             return;
         }
+        let covered = self.schedule.take_covered();
         let drops = self.inputs.take_drops();
-        self.core.begin_flush(drops, now);
+        self.core.begin_flush(covered, drops, now);
     }
 
     /// Reads the config file again. A broken one changes nothing.
@@ -276,6 +286,9 @@ impl Daemon {
         let udp_drops = self.inputs.take_drops();
         self.inputs = Inputs::default();
         self.core.flusher.hurry();
+        if let Some(key_flush) = &mut self.core.intake.key_flush {
+            key_flush.hurry();
+        }
         self.ending = Some(Ending {
             until: now.mono + timeout,
             last_flush: false,
@@ -291,7 +304,9 @@ impl Daemon {
         let core = &mut self.core;
         if !core.flusher.is_running() && !ending.last_flush {
             ending.last_flush = true;
-            core.begin_flush(ending.udp_drops, now);
+            // The interval that is cut short counts as a whole one.
+            let covered = self.schedule.take_covered() + core.config.flush_interval;
+            core.begin_flush(covered, ending.udp_drops, now);
             core.flusher.hurry();
             core.backends
                 .iter_mut()
@@ -302,7 +317,9 @@ impl Daemon {
             .iter()
             .map(|backend| backend.undelivered())
             .sum();
-        let done = !core.flusher.is_running() && undelivered == 0;
+        let key_flush = core.intake.key_flush.as_ref();
+        let reporting = key_flush.is_some_and(KeyFlush::is_running);
+        let done = !core.flusher.is_running() && undelivered == 0 && !reporting;
         if !done && now.mono < ending.until {
             return Flow::On;
         }
@@ -342,6 +359,7 @@ impl Core {
             healthy: true,
             started: now.seconds(),
             udp_drops: 0,
+            dropping: log::Latch::new(),
             missed_flushes: 0,
             clients: Clients::default(),
             config,
@@ -385,8 +403,18 @@ impl Core {
         self.intake.packet(packet);
     }
 
-    fn begin_flush(&mut self, udp_drops: u64, now: Now) {
+    fn begin_flush(&mut self, covered: Duration, udp_drops: u64, now: Now) {
         self.udp_drops += udp_drops;
+        if self.dropping.set(udp_drops > 0) {
+            if udp_drops > 0 {
+                log::warning!(
+                    "the kernel dropped {udp_drops} datagrams in this interval: more came in than can be \
+                     taken, or receiveBuffer is too small for the bursts"
+                );
+            } else {
+                log::notice!("no more datagrams dropped; {} in all", self.udp_drops);
+            }
+        }
         self.intake.report_limits();
         let plan = Plan {
             policy: policy(&self.config),
@@ -399,14 +427,13 @@ impl Core {
             config,
             ..
         } = self;
-        flusher.begin(
-            &mut intake.store,
+        let due = Due {
             plan,
-            config.flush_interval,
+            interval: config.flush_interval,
+            covered,
             udp_drops,
-            backends,
-            now,
-        );
+        };
+        flusher.begin(&mut intake.store, due, backends, now);
     }
 
     /// Hands out a slice of the flush under way; after the last one the backends hear the totals.

@@ -2,7 +2,8 @@
 //!
 //! Deadlines are monotonic: the wall clock may step as it likes. The next one is the last plus the
 //! interval; those that passed meanwhile (a stopped process, a suspended machine) are skipped and
-//! counted. With `flushAlign` they fall on multiples of the interval of the wall clock.
+//! counted, and the next flush covers their time too. With `flushAlign` they fall on multiples of the
+//! interval of the wall clock.
 
 use crate::event_loop::Now;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -13,6 +14,8 @@ pub struct Schedule {
     interval: Duration,
     align: bool,
     next: Instant,
+    /// From the last flush that took place to the last deadline.
+    covered: Duration,
     missed: u64,
 }
 
@@ -23,6 +26,7 @@ impl Schedule {
             interval,
             align,
             next: now.mono,
+            covered: Duration::ZERO,
             missed: 0,
         };
         schedule.next = schedule.after(now.mono, now);
@@ -32,6 +36,9 @@ impl Schedule {
     /// Takes new settings. The flush that is due next comes no later than the new interval from now.
     pub fn configure(&mut self, interval: Duration, align: bool, now: Now) {
         if (interval, align) != (self.interval, self.align) {
+            // What has passed of the old interval is in the next flush too.
+            let left = self.next.saturating_duration_since(now.mono);
+            self.covered += self.interval.saturating_sub(left);
             (self.interval, self.align) = (interval, align);
             self.next = self.after(now.mono, now);
         }
@@ -61,10 +68,18 @@ impl Schedule {
         let late = now.mono.saturating_duration_since(self.next).as_nanos();
         let skipped = late / self.interval.as_nanos().max(1);
         self.missed += skipped as u64;
-        let steps = u32::try_from(skipped).unwrap_or(u32::MAX);
+        let steps = u32::try_from(skipped).unwrap_or(u32::MAX - 1);
+        let passed = self.interval.saturating_mul(steps + 1);
+        self.covered = self.covered.saturating_add(passed);
         let last = self.next + self.interval.saturating_mul(steps);
         self.next = self.after(last, now);
         true
+    }
+
+    /// A flush takes place: the time that it covers, up to the last deadline. In whole intervals, however
+    /// late it is, but for one that a reload has ended.
+    pub fn take_covered(&mut self) -> Duration {
+        std::mem::take(&mut self.covered)
     }
 
     fn after(&self, last: Instant, now: Now) -> Instant {
@@ -133,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_covers_the_time_of_those_that_were_missed() {
+        let start = start();
+        let mut schedule = Schedule::new(TEN, false, start);
+        assert!(schedule.is_due(at(start, 10.3, 10.3)));
+        assert_eq!(schedule.take_covered(), TEN, "it is late, not longer");
+        assert!(schedule.is_due(at(start, 20.0, 20.0)));
+        schedule.miss();
+        assert!(schedule.is_due(at(start, 30.0, 30.0)));
+        assert_eq!(schedule.take_covered(), 2 * TEN, "one was left out");
+        assert!(schedule.is_due(at(start, 75.0, 75.0)));
+        assert_eq!(schedule.take_covered(), 4 * TEN, "three were slept through");
+    }
+
+    #[test]
     fn aligns_to_the_wall_clock() {
         let start = start();
         let mut schedule = Schedule::new(TEN, true, at(start, 0.0, 3.0));
@@ -153,5 +182,6 @@ mod tests {
         assert_eq!(schedule.next(), start.mono + TEN);
         schedule.configure(Duration::from_secs(1), false, at(start, 5.0, 5.0));
         assert!(schedule.is_due(at(start, 6.0, 6.0)));
+        assert_eq!(schedule.take_covered(), Duration::from_secs(6));
     }
 }

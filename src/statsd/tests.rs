@@ -99,12 +99,17 @@ impl Stage {
     }
 
     fn flush(&mut self) -> Vec<u8> {
-        let interval = self.core.config.flush_interval;
+        self.flush_after(1)
+    }
+
+    /// The flush that follows so many intervals behind the last.
+    fn flush_after(&mut self, intervals: u32) -> Vec<u8> {
+        let interval = self.core.config.flush_interval * intervals;
         self.now = Now {
             mono: self.now.mono + interval,
             wall: self.now.wall + interval,
         };
-        self.core.begin_flush(0, self.now);
+        self.core.begin_flush(interval, 0, self.now);
         while self.core.flusher.is_running() {
             self.core.slice(self.now);
         }
@@ -277,7 +282,9 @@ fn a_backend_that_joins_in_the_midst_of_a_flush() {
     for n in 0..5000 {
         stage.core.packet(format!("name.{n}:1|c").as_bytes());
     }
-    stage.core.begin_flush(0, stage.now);
+    stage
+        .core
+        .begin_flush(Duration::from_secs(10), 0, stage.now);
     stage.core.slice(stage.now);
     let mut config = stage.core.config.clone();
     config.backends = vec![BackendKind::Graphite];
@@ -291,4 +298,21 @@ fn a_backend_that_joins_in_the_midst_of_a_flush() {
         text.lines().all(|line| line.ends_with(" 1700000000")),
         "{text}"
     );
+}
+
+/// Rates are per second of the time covered, also where a flush was missed; the lag tells of it.
+#[test]
+fn rates_of_a_flush_behind_one_that_was_missed() {
+    let mut stage = Stage::new("{ flushInterval: 10000 }");
+    for (intervals, rate, lag) in [(1, "2", None), (2, "1", Some("10")), (1, "2", Some("0"))] {
+        stage.core.packet(b"c:20|c\nt:5|ms|@0.05");
+        let text = String::from_utf8(stage.flush_after(intervals)).unwrap();
+        let found = by_name(text.lines(), "statsd.");
+        let value = |name: &str| found.get(name).map(|values| values[0].as_str());
+        assert_eq!(value("stats.c"), Some(rate));
+        assert_eq!(value("stats_counts.c"), Some("20"));
+        assert_eq!(value("stats.timers.t.count_ps"), Some(rate));
+        assert_eq!(value("stats.timers.t.count"), Some("20"));
+        assert_eq!(value("stats.gauges.statsd.timestamp_lag"), lag);
+    }
 }

@@ -77,11 +77,6 @@ impl Summary {
         }
     }
 
-    /// The percentile thresholds, as configured.
-    pub fn percents(&self) -> impl Iterator<Item = f64> + '_ {
-        self.thresholds.iter().map(|threshold| threshold.percent)
-    }
-
     pub(super) fn bins(&self, name: &[u8]) -> &[(f64, String)] {
         if !self.keeps_histogram {
             return &[];

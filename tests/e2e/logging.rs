@@ -129,6 +129,59 @@ fn key_flush_of_a_part_to_stdout() {
     );
 }
 
+const NAMES: usize = 100_000;
+
+/// A daemon that has counted [`NAMES`] names and begins to report them: a reload of `keyFlush` forgets
+/// none.
+fn report_many(dir: &Dir, log: &str) -> Daemon {
+    let config = |interval| {
+        format!(
+            "{{ {LOCAL}, {NEVER}, backends: [], keyFlush: {{ interval: {interval}, {log} }},
+                servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}] }}"
+        )
+    };
+    let daemon = Daemon::start(dir, &config(3_600_000));
+    let lines: String = (0..NAMES).map(|n| format!("name.{n}:1|c\n")).collect();
+    daemon.send_tcp(&lines);
+    daemon.wait_received(NAMES as u64);
+    dir.replace("statsd.js", &config(1));
+    daemon.signal("HUP");
+    daemon
+}
+
+/// The names in the order they came in, as all are as frequent.
+#[track_caller]
+fn all_names(lines: impl Iterator<Item = String>) {
+    let found: Vec<_> = lines.filter_map(|line| parse(&line)).collect();
+    assert_eq!(found.len(), NAMES);
+    let expected = (0..NAMES).map(|n| (format!("name.{n}"), 1));
+    assert!(expected.eq(found));
+}
+
+/// A report of many names takes many turns; the end waits for it.
+#[test]
+fn key_flush_of_many_names_is_completed_at_the_end() {
+    let dir = Dir::new();
+    let mut daemon = report_many(&dir, "log: 'keys.log'");
+    wait_until("the first names", || {
+        (!dir.read("keys.log").is_empty()).then_some(())
+    });
+    daemon.stop();
+    all_names(dir.read("keys.log").lines().map(str::to_owned));
+    assert_eq!(daemon.line_with("keyFlush"), None, "nothing went wrong");
+}
+
+/// More than can wait for standard output goes out as fast as it is read.
+#[test]
+fn key_flush_of_many_names_to_stdout_waits_for_the_reader() {
+    let dir = Dir::new();
+    let mut daemon = report_many(&dir, "percent: 100");
+    daemon.wait_line(&format!(" key=name.{}", NAMES - 1));
+    daemon.stop();
+    all_names(daemon.stdout().into_iter());
+    assert_eq!(daemon.line_with("lost"), None);
+}
+
 #[test]
 fn the_ready_line_is_on_stdout_alone_and_once() {
     let dir = Dir::new();

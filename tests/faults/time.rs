@@ -6,7 +6,7 @@
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::{Dir, LOCAL, udp_socket, wait_until};
-use crate::tools::{answer_time, stat, stored, wait_stat, wait_stored};
+use crate::tools::{answer_time, log_lines, stat, stored, wait_stat, wait_stored};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +46,17 @@ fn stopped_for_a_while() {
     assert!(found > sum / 2.0, "{found} of some {sum}");
     let own = graphite.sum("stats_counts.statsd.metrics_received");
     assert_eq!(own, found, "each line in one flush");
+    // Rates are per second, also of the flush that was late.
+    let rates = stored(&graphite, "stats.a");
+    let counts = stored(&graphite, "stats_counts.a").into_iter();
+    let seconds =
+        counts.filter_map(|(at, count)| Some(count / rates.get(&at).filter(|r| **r > 0.0)?));
+    let longest = seconds.fold(0.0, f64::max);
+    assert_eq!(
+        longest.round(),
+        missed + 1.0,
+        "seconds of the longest flush"
+    );
     daemon.stop();
 }
 
@@ -125,6 +136,9 @@ fn overload() {
     eprintln!("{sent} sent, {received} received, {dropped} dropped");
     assert_eq!(received + dropped, sent);
     assert!(sent >= 2.0 * received, "{received} of {sent}: no overload");
+    // And not without the log's telling of it; in the last interval it may be over.
+    let told = log_lines(&daemon, "datagrams");
+    assert!((1..=2).contains(&told), "told {told} times");
     let lines = graphite.sum("stats_counts.statsd.metrics_received");
     assert_eq!(lines, received * LINES as f64);
 }

@@ -85,7 +85,7 @@ impl Sink for Count {
         name::sanitize(raw, &mut self.clean);
         let is_name = !self.clean.is_empty()
             && raw.len() <= table::MAX_NAME
-            && (name::is_clean(raw) || !name::holds_tag_mark(raw));
+            && (self.clean == raw || !name::holds_tag_mark(raw));
         self.good += u64::from(is_name);
         is_name
     }
@@ -215,8 +215,13 @@ impl Stage {
 
 /// Names of allowed bytes, finite numbers as JavaScript writes them, the flush's own timestamp.
 fn check(points: &Points, timestamp: u64) {
+    let mut clean = Vec::new();
     for point in points {
-        assert!(name::is_clean(point.name.as_bytes()), "{point:?}");
+        name::sanitize(point.name.as_bytes(), &mut clean);
+        assert!(
+            !clean.is_empty() && clean == point.name.as_bytes(),
+            "{point:?}"
+        );
         assert_eq!(point.timestamp, timestamp, "{point:?}");
         let number: f64 = point.value.parse().unwrap();
         assert!(number.is_finite(), "{point:?}");

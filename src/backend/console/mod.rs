@@ -100,10 +100,10 @@ impl Console {
         }
     }
 
-    /// Hands on what standard output has room for: all of it as one message where that is possible, so
-    /// that no log line comes in between.
-    fn hand_on(&mut self, mut has_room: impl FnMut() -> bool, mut write: impl FnMut(&[u8])) {
-        while !self.text.is_empty() && has_room() {
+    /// Hands on what standard output has room for, and a turn time: all of it as one message where that
+    /// is possible, so that no log line comes in between.
+    fn hand_on(&mut self, has_room: impl FnOnce() -> bool, write: impl FnOnce(&[u8])) {
+        if !self.text.is_empty() && has_room() {
             let rest = &self.text[self.sent..];
             let length = if rest.len() <= stdout::LIMIT {
                 rest.len()

@@ -88,6 +88,9 @@ impl Backend for Graphite {
             }
             self.spool.rewind();
         }
+        if self.delivery.is_none() {
+            self.spool.drop_all();
+        }
     }
 
     fn flush_begin(&mut self, flush: &Flush, now: Now) {
@@ -145,6 +148,8 @@ impl Backend for Graphite {
         );
         if !self.wanted {
             self.spool.clear();
+        } else if self.delivery.is_none() {
+            self.spool.drop_all();
         }
     }
 
@@ -211,5 +216,45 @@ impl Graphite {
         std::iter::from_fn(|| self.spool.delivered())
             .flat_map(|part| part.blocks.concat())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let environment = crate::config::Environment::of_this_machine();
+        let loaded = crate::config::load::statsd_from_text(text, "test", &environment);
+        loaded.unwrap().config
+    }
+
+    /// Flushes that wait, and those that were dropped.
+    fn figures(graphite: &Graphite) -> (usize, u64) {
+        (graphite.spool.flushes(), graphite.spool.dropped_flushes())
+    }
+
+    #[test]
+    fn without_its_host_what_waits_is_dropped_and_counted() {
+        let (host, none) = (config("{ graphiteHost: '127.0.0.1' }"), config("{}"));
+        let now = Now::read();
+        let flush = Flush {
+            timestamp: 1,
+            seconds: 10.0,
+        };
+        let mut graphite = Graphite::new(&none, now);
+        graphite.flush_begin(&flush, now);
+        graphite.flush_end(&flush, &Totals::default(), now);
+        assert_eq!(figures(&graphite), (0, 0), "for nobody from the start");
+        graphite.configure(&host);
+        graphite.flush_begin(&flush, now);
+        graphite.flush_end(&flush, &Totals::default(), now);
+        graphite.flush_begin(&flush, now);
+        assert_eq!(figures(&graphite), (1, 0));
+        graphite.configure(&none);
+        assert_eq!(figures(&graphite), (0, 1));
+        graphite.flush_end(&flush, &Totals::default(), now);
+        assert_eq!(figures(&graphite), (0, 2), "the one under way too");
+        assert_eq!(graphite.spool.bytes(), 0);
     }
 }

@@ -143,9 +143,7 @@ impl Spool {
                 .sum();
             self.parts.retain(|part| part.busy || part.flush != oldest);
             self.bytes -= dropped;
-            // One that is larger than the limit goes in pieces.
-            self.dropped_flushes += u64::from(self.dropped != oldest);
-            self.dropped = oldest;
+            self.count_dropped(oldest);
             if self.dropping.set(true) {
                 log::error!(
                     "graphite: more than {} bytes undelivered (graphiteSpoolBytes), dropping the oldest flushes; \
@@ -154,6 +152,12 @@ impl Spool {
                 );
             }
         }
+    }
+
+    /// Counts a flush as dropped, once in however many pieces it goes.
+    fn count_dropped(&mut self, flush: u64) {
+        self.dropped_flushes += u64::from(self.dropped != flush);
+        self.dropped = flush;
     }
 
     /// The next part to deliver.
@@ -193,15 +197,27 @@ impl Spool {
     /// or a restart with another `graphiteProtocol`.
     pub fn drop_foreign(&mut self, pickle: bool) {
         let foreign = |part: &Part| part.pickle != pickle && !part.busy;
-        let mut dropped = 0;
-        while self.parts.front().is_some_and(foreign) {
-            dropped += self.parts.pop_front().map_or(0, |part| part.bytes);
+        self.drop_while(foreign, "graphiteProtocol has changed since");
+    }
+
+    /// Drops all that is complete: there is nobody any more to deliver it to.
+    pub fn drop_all(&mut self) {
+        self.drop_while(|_| true, "there is no graphiteHost any more");
+    }
+
+    /// Drops what comes next as long as it is `lost`; counts it, and says why.
+    fn drop_while(&mut self, lost: impl Fn(&Part) -> bool, why: &str) {
+        let (before, mut bytes) = (self.dropped_flushes, 0);
+        while self.parts.front().is_some_and(&lost) {
+            if let Some(part) = self.parts.pop_front() {
+                bytes += part.bytes;
+                self.count_dropped(part.flush);
+            }
         }
-        self.bytes -= dropped;
-        if dropped > 0 {
-            log::error!(
-                "graphite: dropped {dropped} undelivered bytes: graphiteProtocol has changed since"
-            );
+        self.bytes -= bytes;
+        let flushes = self.dropped_flushes - before;
+        if flushes > 0 {
+            log::error!("graphite: dropped {flushes} undelivered flushes, {bytes} bytes: {why}");
         }
     }
 
@@ -239,7 +255,7 @@ impl Spool {
         self.keep_limit();
     }
 
-    /// Forgets everything.
+    /// Forgets everything: it was for nobody.
     pub fn clear(&mut self) {
         self.parts.clear();
         self.open = Part::default();
@@ -255,7 +271,7 @@ impl Spool {
         self.limit
     }
 
-    /// Flushes of which something is undelivered, the one being written among them.
+    /// Flushes of which something is undelivered; the one being written once a part of it is complete.
     pub fn flushes(&self) -> usize {
         let mut flushes: Vec<u64> = self.parts.iter().map(|part| part.flush).collect();
         flushes.dedup();
@@ -401,7 +417,7 @@ mod tests {
     #[test]
     fn the_other_protocol_goes_nowhere() {
         let mut spool = Spool::new(64 * 1024 * 1024);
-        flush(&mut spool, 2);
+        flush(&mut spool, 6);
         flush(&mut spool, 1);
         spool.begin(true);
         spool.block().extend_from_slice(b"pickle");
@@ -411,9 +427,10 @@ mod tests {
         assert_eq!(spool.flushes(), 3);
         spool.start();
         spool.drop_foreign(true);
-        assert_eq!(spool.flushes(), 3, "one is under way");
+        assert_eq!((spool.flushes(), spool.dropped_flushes()), (3, 0));
         spool.rewind();
         spool.drop_foreign(true);
         assert_eq!((spool.flushes(), spool.bytes()), (1, 6));
+        assert_eq!(spool.dropped_flushes(), 2, "the first had two parts");
     }
 }
