@@ -33,12 +33,17 @@ pub type PollFd = libc::pollfd;
 /// Waits until a descriptor is ready or the time is over (`None`: for ever), and gives how many are
 /// ready. A signal ends it early, with none.
 pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
-    // Rounded up, or the last fraction of a millisecond would be spent spinning.
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos() as _,
     });
-    // SAFETY: the pointer and the length are those of a slice that is ours for the call.
-    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+    let timeout = timeout
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = fds.len() as libc::nfds_t;
+    // SAFETY: the pointers are to a slice of this length and to a value, or null, that are ours for
+    // the call.
+    let ready = unsafe { libc::ppoll(fds.as_mut_ptr(), count, timeout, std::ptr::null()) };
     match check(ready) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         other => other.map(|count| count as usize),

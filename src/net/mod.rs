@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bind` | from the config to bound sockets, or to those handed over by the service manager |
 //! | `udp` | datagrams in batches, the receive buffer, what the kernel dropped |
+//! | `gather` | how long to let datagrams gather between two turns |
 //! | `stream` | clients on TCP and unix sockets: accept, whole lines, limits, idle time-outs |
 //! | `dial` | a connection to somewhere else, made without ever blocking |
 //! | `backoff` | how long to wait before trying again |
@@ -12,6 +13,7 @@
 pub mod backoff;
 pub mod bind;
 pub mod dial;
+mod gather;
 pub mod resolve;
 pub mod stream;
 mod udp;
@@ -98,8 +100,9 @@ impl Inputs {
     /// datagram, or the bytes of a stream up to its last line end.
     pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
         for server in &mut self.udp {
-            if server.is_ready(poll) {
-                server.receive(&mut self.batch, packet);
+            if server.is_ready(poll, now) {
+                let count = server.receive(&mut self.batch, packet);
+                server.took(count, now);
             }
         }
         for server in &mut self.streams {

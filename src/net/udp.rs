@@ -1,13 +1,15 @@
 //! A UDP server: datagrams in batches, the receive buffer, and what the kernel dropped.
 
-use crate::event_loop::{PollSet, Token};
+use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::{self, show_address};
+use crate::net::gather::{self, Gather};
 use crate::sys::{self, BATCH, ReceiveBatch};
 use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
@@ -23,19 +25,23 @@ pub struct UdpServer {
     /// The kernel's count at the last look; it wraps.
     drops: u32,
     failing: log::Latch,
+    /// With a receive buffer that has room for it.
+    gather: Option<Gather>,
 }
 
 impl UdpServer {
     /// Takes a bound socket and asks for a receive buffer of so many bytes.
     pub fn new(socket: Socket, receive_buffer: usize) -> UdpServer {
         let drops = sys::dropped_datagrams(socket.as_fd()).unwrap_or(0);
-        let server = UdpServer {
+        let mut server = UdpServer {
             socket,
             token: Token::default(),
             drops,
             failing: log::Latch::new(),
+            gather: None,
         };
         server.ask_for_buffer(receive_buffer);
+        server.gather = (server.granted() >= gather::ROOM).then(Gather::default);
         server
     }
 
@@ -48,7 +54,7 @@ impl UdpServer {
     /// The kernel grants less than asked where `net.core.rmem_max` is below, unless we are root. It
     /// counts twice the bytes asked for, to cover its own overhead.
     fn ask_for_buffer(&self, bytes: usize) {
-        let granted = || self.socket.recv_buffer_size().unwrap_or(0) / 2;
+        let granted = || self.granted();
         if granted() >= bytes {
             return;
         }
@@ -67,14 +73,40 @@ impl UdpServer {
         }
     }
 
-    /// Says what to wait for.
-    pub fn register(&mut self, poll: &mut PollSet) {
-        self.token = poll.reads(self.socket.as_raw_fd());
+    /// Bytes of the receive buffer.
+    fn granted(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or(0) / 2
     }
 
-    /// Whether there is something to receive.
-    pub fn is_ready(&self, poll: &PollSet) -> bool {
-        poll.is_ready(self.token)
+    /// Not to be read before this time.
+    fn until(&self) -> Option<Instant> {
+        self.gather.as_ref().and_then(Gather::until)
+    }
+
+    /// Says what to wait for.
+    pub fn register(&mut self, poll: &mut PollSet) {
+        self.token = match self.until() {
+            Some(until) => {
+                poll.wake_at(until);
+                Token::default()
+            }
+            None => poll.reads(self.socket.as_raw_fd()),
+        };
+    }
+
+    /// Whether there is something to receive, or time to see.
+    pub fn is_ready(&self, poll: &PollSet, now: Now) -> bool {
+        match self.until() {
+            Some(until) => now.mono >= until,
+            None => poll.is_ready(self.token),
+        }
+    }
+
+    /// A turn has received so many datagrams.
+    pub fn took(&mut self, count: usize, now: Now) {
+        if let Some(gather) = &mut self.gather {
+            gather.took(count, now.mono);
+        }
     }
 
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
