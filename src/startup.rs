@@ -230,6 +230,6 @@ fn launch<P: Program>(
     }
     let mut upkeep = Upkeep::new(signals, manager.notifier, manager.watchdog);
     upkeep.ready(&up);
-    event_loop::run(&mut program, &mut upkeep)
-        .map_err(|error| Stop::start(format!("cannot wait for input: {error}")))
+    event_loop::run(&mut program, &mut upkeep);
+    Ok(())
 }

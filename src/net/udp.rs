@@ -8,6 +8,7 @@ use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
@@ -15,6 +16,9 @@ const BATCHES: usize = 32;
 /// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
 /// few of them as in hundreds.
 const TURN: usize = 256 * 1024;
+
+/// How long to leave a socket alone that gives an error: asked again at once, it may give the same.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct UdpServer {
@@ -69,12 +73,17 @@ impl UdpServer {
 
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
-        self.token = poll.reads(self.socket.as_raw_fd());
+        if self.failing.is_on() {
+            self.token = Token::default();
+            poll.wake_at(Instant::now() + PAUSE);
+        } else {
+            self.token = poll.reads(self.socket.as_raw_fd());
+        }
     }
 
-    /// Whether there is something to receive.
+    /// Whether there may be something to receive.
     pub fn is_ready(&self, poll: &PollSet) -> bool {
-        poll.is_ready(self.token)
+        self.failing.is_on() || poll.is_ready(self.token)
     }
 
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
@@ -82,8 +91,13 @@ impl UdpServer {
     pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
         let (mut total, mut bytes) = (0, 0);
         for _ in 0..BATCHES {
-            match batch.receive(self.socket.as_fd()) {
+            let outcome = batch.receive(self.socket.as_fd());
+            let news = self.failing.set(outcome.is_err());
+            match outcome {
                 Ok(received) => {
+                    if news {
+                        log::notice!("{self}: receiving again");
+                    }
                     for datagram in batch.datagrams() {
                         bytes += datagram.len();
                         packet(datagram);
@@ -94,14 +108,13 @@ impl UdpServer {
                     }
                     // Less than a full batch: the queue was empty a moment ago.
                     if received < BATCH {
-                        self.failing.set(false);
                         return total;
                     }
                 }
                 Err(error) => {
-                    // An interface that went away, or the like: the socket itself stays good.
-                    if self.failing.set(true) {
-                        log::warning!("{self}: {error}");
+                    // No memory, an interface that went away: the socket itself stays good.
+                    if news {
+                        log::warning!("{self}: cannot receive for now: {error}");
                     }
                     return total;
                 }
