@@ -4,6 +4,7 @@
 //!
 //! It is in the process that is started and those that it forks. In programs that this starts it is only
 //! where the daemon is not root's, which takes LD_PRELOAD out of its environment.
+#![allow(dead_code)]
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};

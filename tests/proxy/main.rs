@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod faults;
+#[path = "../common/inject.rs"]
+mod inject;
 mod node;
 mod program;
 mod several;
