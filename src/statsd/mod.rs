@@ -85,8 +85,12 @@ impl Program for Daemon {
 
     const PROGRAM: cli::Program = cli::Program::Statsd;
 
-    fn load(path: Option<&Path>, directory: &Path) -> Result<Loaded<Config>, ConfigError> {
-        let mut loaded = config::load_statsd(path)?;
+    fn load(
+        path: Option<&Path>,
+        open: config::Open,
+        directory: &Path,
+    ) -> Result<Loaded<Config>, ConfigError> {
+        let mut loaded = config::load_statsd(path, open)?;
         loaded.config.relative_to(directory);
         Ok(loaded)
     }
