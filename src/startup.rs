@@ -172,7 +172,7 @@ fn run<P: Program>(name: &str, mut options: RunOptions) -> u8 {
     };
     if let Some(ready) = ready {
         // The starter exits with it.
-        let _ = ready.notify(code);
+        ready.notify(code);
     }
     code
 }
@@ -201,6 +201,7 @@ fn launch<P: Program>(
     let identity =
         Identity::find(options.user.as_deref(), options.group.as_deref()).map_err(Stop::start)?;
     log::init(&common.log, common.debug);
+    log::log_panics();
     let surroundings = Surroundings {
         config: options.config,
         directory,
@@ -235,8 +236,7 @@ fn launch<P: Program>(
         );
     }
     if let Some(ready) = ready.take() {
-        // The starter may have been killed; the daemon is up all the same.
-        let _ = ready.notify(cli::DONE);
+        ready.notify(cli::DONE);
     }
     let mut upkeep = Upkeep::new(signals, manager.notifier, manager.watchdog);
     upkeep.ready(&up);
