@@ -151,7 +151,10 @@ impl Node {
         let calm = |last: Instant| now.saturating_duration_since(last) >= CALM;
         if self.no_room.is_some_and(calm) {
             self.no_room = None;
-            log::notice!("node {}: the system has room for datagrams again", self.name);
+            log::notice!(
+                "node {}: the system has room for datagrams again",
+                self.name
+            );
         }
         let Drops {
             total: seen,

@@ -31,7 +31,7 @@ use schedule::Schedule;
 use state::StateFile;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The aggregator on its loop.
 pub struct Daemon {
@@ -69,11 +69,17 @@ struct Clients {
     refused: u64,
 }
 
+/// What delivery still gets after a second signal: all that a Graphite that is well needs. Some send each
+/// signal twice (timeout(1)).
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
 /// The end has begun.
 #[derive(Clone, Copy)]
 struct Ending {
     /// When to give up.
     until: Instant,
+    /// When to give up delivery, which a second signal makes sooner.
+    deliver_until: Instant,
     /// The last flush has begun.
     last_flush: bool,
     /// For it.
@@ -154,7 +160,7 @@ impl Role for Daemon {
             poll.wake_at(Instant::now());
         }
         if let Some(ending) = &self.ending {
-            return poll.wake_at(ending.until);
+            return poll.wake_at(ending.deliver_until);
         }
         self.inputs.register(poll);
         poll.wake_at(self.schedule.next());
@@ -173,8 +179,13 @@ impl Role for Daemon {
         if signals.reload {
             self.reload(now);
         }
-        if signals.terminate && self.ending.is_none() {
-            self.begin_end(now);
+        match &mut self.ending {
+            Some(ending) if signals.terminate => {
+                let soon = now.mono + LAST_CHANCE;
+                ending.deliver_until = ending.deliver_until.min(soon);
+            }
+            None if signals.terminate => self.begin_end(now),
+            _ => {}
         }
     }
 
@@ -282,6 +293,7 @@ impl Daemon {
         self.core.flusher.hurry();
         self.ending = Some(Ending {
             until: now.mono + timeout,
+            deliver_until: now.mono + timeout,
             last_flush: false,
             udp_drops,
         });
@@ -306,10 +318,21 @@ impl Daemon {
             .iter()
             .map(|backend| backend.undelivered())
             .sum();
-        let done = !core.flusher.is_running() && undelivered == 0;
-        if !done && now.mono < ending.until {
+        let running = core.flusher.is_running();
+        // What is not handed out yet could not be kept either.
+        let until = if running {
+            ending.until
+        } else {
+            ending.deliver_until
+        };
+        if (running || undelivered > 0) && now.mono < until {
             return Flow::On;
         }
+        let in_time = if now.mono < ending.until {
+            "until the second signal"
+        } else {
+            "within shutdownTimeout"
+        };
         let state = self.state.as_mut();
         let kept = state.map_or(0, |state| {
             state.save(&core.intake.store, &core.backends, now)
@@ -317,14 +340,14 @@ impl Daemon {
         let lost = undelivered.saturating_sub(kept);
         if kept > 0 {
             log::warning!(
-                "{kept} bytes could not be delivered within shutdownTimeout; the state file keeps them"
+                "{kept} bytes could not be delivered {in_time}; the state file keeps them"
             );
         }
-        if core.flusher.is_running() {
+        if running {
             log::error!("the last flush could not be completed within shutdownTimeout");
         }
         if lost > 0 {
-            log::error!("{lost} bytes could not be delivered within shutdownTimeout and are lost");
+            log::error!("{lost} bytes could not be delivered {in_time} and are lost");
         }
         log::info!("stopped");
         Flow::Done

@@ -210,7 +210,10 @@ fn role_panic() {
     heard("server is up");
     faults.fail(Call::Clock, libc::EINVAL, 1);
     let line = heard("panicked at ");
-    assert!(line.contains(".rs:") && line.contains("please report"), "{line}");
+    assert!(
+        line.contains(".rs:") && line.contains("please report"),
+        "{line}"
+    );
     must("umount -l /dev");
 }
 

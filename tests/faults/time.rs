@@ -74,7 +74,10 @@ fn the_wall_clock_steps() {
     faults.step_wall(before + 100_000);
     faults.pass(INTERVAL);
     flush_of_now(&faults, &graphite, flushes + 1);
-    assert_eq!(graphite.values("stats_counts.a"), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+    assert_eq!(
+        graphite.values("stats_counts.a"),
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    );
     assert_eq!(stat(&daemon, "server.missed_flushes"), 0.0);
     daemon.stop();
 }
