@@ -9,9 +9,11 @@ use crate::process::child;
 use crate::process::notify::Notifier;
 use crate::process::signals::{SignalSet, Signals};
 use crate::{log, stdout, sys};
-use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long to wait where `poll` itself fails.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The time of a turn, read once.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,7 @@ impl Now {
 pub struct PollSet {
     fds: Vec<sys::PollFd>,
     deadline: Option<Instant>,
+    failing: log::Latch,
 }
 
 /// Where a descriptor stands in this turn's set.
@@ -91,12 +94,29 @@ impl PollSet {
         self.deadline = None;
     }
 
-    /// Waits for what was asked for. The loop does, and tests that have none.
-    pub(crate) fn wait(&mut self) -> io::Result<()> {
+    /// Waits for what was asked for: the loop does, and tests that have none. Where the system cannot tell what is ready (it is short of memory), all of it may be: no call
+    /// on any descriptor blocks, and each says itself what there is.
+    pub(crate) fn wait(&mut self) {
         let timeout = self
             .deadline
             .map(|when| when.saturating_duration_since(Instant::now()));
-        sys::poll(&mut self.fds, timeout).map(|_| ())
+        let outcome = sys::poll(&mut self.fds, timeout);
+        let news = self.failing.set(outcome.is_err());
+        match outcome {
+            Err(error) => {
+                if news {
+                    log::error!(
+                        "cannot wait for input: {error}; looking for it every {} ms",
+                        PAUSE.as_millis()
+                    );
+                }
+                let pause = timeout.map_or(PAUSE, |timeout| timeout.min(PAUSE));
+                std::thread::sleep(pause);
+                self.fds.iter_mut().for_each(|fd| fd.revents = fd.events);
+            }
+            Ok(_) if news => log::notice!("waiting for input works again"),
+            Ok(_) => {}
+        }
     }
 }
 
@@ -126,13 +146,13 @@ pub trait Role {
 }
 
 /// Runs a role until it is done.
-pub fn run(role: &mut impl Role, upkeep: &mut Upkeep) -> io::Result<()> {
+pub fn run(role: &mut impl Role, upkeep: &mut Upkeep) {
     let mut poll = PollSet::default();
     loop {
         poll.clear();
         upkeep.register(&mut poll);
         role.register(&mut poll);
-        poll.wait()?;
+        poll.wait();
         let now = Now::read();
         upkeep.turn(role, &poll, now);
         role.console(&poll, now);
@@ -140,8 +160,7 @@ pub fn run(role: &mut impl Role, upkeep: &mut Upkeep) -> io::Result<()> {
         let flow = role.deadlines(&poll, now);
         role.reap(now);
         if flow == Flow::Done {
-            log::flush(now.mono);
-            return Ok(());
+            return log::flush(now.mono);
         }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! The file is looked at once a second; when it has changed and then stayed as it is for another second it is
 //! read. So a file that is being written, or replaced by rename, is read once and whole, and one that is
-//! gone for a while is no matter. A broken file is logged and changes nothing.
+//! gone for a while is no matter. A broken file is logged and changes nothing. What is no regular file any
+//! more is not read: the daemon would wait for whoever writes to a pipe.
 
 use crate::event_loop::{Now, PollSet};
 use crate::log;
 use crate::process::notify::Notifier;
 use crate::startup::{Program, Surroundings};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -79,7 +82,7 @@ impl Reloader {
     }
 
     fn load<P: Program>(&self, path: &Path, current: &P::Config) -> Option<P::Config> {
-        let loaded = match P::load(Some(path), &self.directory) {
+        let loaded = match P::load(Some(path), open, &self.directory) {
             Ok(loaded) => loaded,
             Err(error) => {
                 for line in error.to_string().lines() {
@@ -154,6 +157,17 @@ impl Watch {
         }
         self.changed.replace(present) == Some(present)
     }
+}
+
+/// Opens a regular file, and never waits.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        let why = "it is not a regular file, and a reload takes no other";
+        return Err(io::Error::other(why));
+    }
+    Ok(file)
 }
 
 fn mark(path: &Path) -> Option<Mark> {

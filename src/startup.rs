@@ -4,7 +4,7 @@
 //! Every failure is one message on standard error, told once, and an exit code (SPEC 1).
 
 use crate::cli::{self, Invocation, RunOptions};
-use crate::config::{Common, ConfigError, Loaded};
+use crate::config::{Common, ConfigError, Loaded, Open};
 use crate::event_loop::{self, Role, Upkeep};
 use crate::log;
 use crate::net::resolve;
@@ -16,6 +16,7 @@ use crate::process::signals::Signals;
 use crate::process::user::Identity;
 use crate::process::{Failure, harden, title};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,11 @@ pub trait Program: Role + Sized {
     const PROGRAM: cli::Program;
 
     /// Reads the config, with paths in it as seen from `directory`; without a file, the built-in one.
-    fn load(path: Option<&Path>, directory: &Path) -> Result<Loaded<Self::Config>, ConfigError>;
+    fn load(
+        path: Option<&Path>,
+        open: Open,
+        directory: &Path,
+    ) -> Result<Loaded<Self::Config>, ConfigError>;
 
     /// The part of the config that both programs have.
     fn common(config: &mut Self::Config) -> &mut Common;
@@ -110,7 +115,7 @@ fn complain(program: &str, message: &str) {
 }
 
 fn test_config<P: Program>(name: &str, options: &RunOptions) -> u8 {
-    match P::load(options.config.as_deref(), &working_directory()) {
+    match P::load(options.config.as_deref(), open, &working_directory()) {
         Ok(loaded) => {
             loaded
                 .warnings
@@ -124,6 +129,11 @@ fn test_config<P: Program>(name: &str, options: &RunOptions) -> u8 {
             cli::CONFIG
         }
     }
+}
+
+/// At the start the config may come from anywhere, and be waited for: a pipe, standard input.
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// Where we are; `/` if that cannot be told, which is where a daemon goes anyway.
@@ -162,7 +172,7 @@ fn run<P: Program>(name: &str, mut options: RunOptions) -> u8 {
     };
     if let Some(ready) = ready {
         // The starter exits with it.
-        let _ = ready.notify(code);
+        ready.notify(code);
     }
     code
 }
@@ -175,7 +185,7 @@ fn launch<P: Program>(
     manager: Manager,
     ready: &mut Option<Ready>,
 ) -> Result<(), Stop> {
-    let loaded = P::load(options.config.as_deref(), &directory).map_err(|error| Stop {
+    let loaded = P::load(options.config.as_deref(), open, &directory).map_err(|error| Stop {
         code: cli::CONFIG,
         message: error.to_string(),
     })?;
@@ -191,6 +201,7 @@ fn launch<P: Program>(
     let identity =
         Identity::find(options.user.as_deref(), options.group.as_deref()).map_err(Stop::start)?;
     log::init(&common.log, common.debug);
+    log::log_panics();
     let surroundings = Surroundings {
         config: options.config,
         directory,
@@ -221,11 +232,10 @@ fn launch<P: Program>(
         );
     }
     if let Some(ready) = ready.take() {
-        // The starter may have been killed; the daemon is up all the same.
-        let _ = ready.notify(cli::DONE);
+        ready.notify(cli::DONE);
     }
     let mut upkeep = Upkeep::new(signals, manager.notifier, manager.watchdog);
     upkeep.ready(&up);
-    event_loop::run(&mut program, &mut upkeep)
-        .map_err(|error| Stop::start(format!("cannot wait for input: {error}")))
+    event_loop::run(&mut program, &mut upkeep);
+    Ok(())
 }

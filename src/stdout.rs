@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::sys;
 
@@ -54,6 +54,11 @@ pub fn take_lost() -> Option<u64> {
 pub fn reopen() {
     *lock() = None;
     with(|_| ());
+}
+
+/// Whether nobody is at work here at this moment.
+pub fn is_free() -> bool {
+    !matches!(STDOUT.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 fn lock() -> MutexGuard<'static, Option<Output>> {

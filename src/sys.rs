@@ -408,8 +408,8 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     }
 }
 
-/// Whether a write of up to `PIPE_BUF` bytes would go through now. Errors count as yes: the write
-/// will tell.
+/// Whether a write of up to `PIPE_BUF` bytes would go through now. An error on the descriptor counts as
+/// yes: the write will tell. Where the system cannot say, the answer is no: the write could block.
 pub fn is_writable(fd: BorrowedFd<'_>) -> bool {
     let mut entry = libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -417,7 +417,7 @@ pub fn is_writable(fd: BorrowedFd<'_>) -> bool {
         revents: 0,
     };
     // SAFETY: one entry that lives through the call; a timeout of 0 returns at once.
-    unsafe { libc::poll(&raw mut entry, 1, 0) != 0 }
+    unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
 }
 
 /// Takes possession of a descriptor that was inherited by number (`LISTEN_FDS`), and keeps it from

@@ -4,7 +4,8 @@
 //! functions on text are pure; [`load_statsd`] and [`load_proxy`] read the file and the machine.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,14 +46,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Opens a config file.
+pub type Open = fn(&Path) -> io::Result<File>;
+
 /// Reads the aggregator's config; without a path, built-in defaults with the console backend.
 ///
 /// # Errors
 /// The file cannot be read, or something in it cannot be used.
-pub fn load_statsd(path: Option<&Path>) -> Result<Loaded<Config>, ConfigError> {
+pub fn load_statsd(path: Option<&Path>, open: Open) -> Result<Loaded<Config>, ConfigError> {
     let environment = Environment::of_this_machine();
     match path {
-        Some(path) => statsd_from_text(&read(path)?, &name(path), &environment),
+        Some(path) => statsd_from_text(&read(path, open)?, &name(path), &environment),
         None => statsd_from_text(BUILT_IN, "built-in config", &environment),
     }
 }
@@ -61,20 +65,23 @@ pub fn load_statsd(path: Option<&Path>) -> Result<Loaded<Config>, ConfigError> {
 ///
 /// # Errors
 /// The file cannot be read, or something in it cannot be used.
-pub fn load_proxy(path: &Path) -> Result<Loaded<ProxyConfig>, ConfigError> {
+pub fn load_proxy(path: &Path, open: Open) -> Result<Loaded<ProxyConfig>, ConfigError> {
     let environment = Environment::of_this_machine();
-    proxy_from_text(&read(path)?, &name(path), &environment)
+    proxy_from_text(&read(path, open)?, &name(path), &environment)
 }
 
 fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(path: &Path, open: Open) -> Result<String, ConfigError> {
     let fail = |reason: String| ConfigError {
         errors: vec![format!("{}{reason}", name(path))],
     };
-    let bytes = fs::read(path).map_err(|error| fail(format!(": cannot read: {error}")))?;
+    let mut bytes = Vec::new();
+    open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| fail(format!(": cannot read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or(&[]));

@@ -27,6 +27,6 @@ mod tests;
 
 pub use changes::{needs_restart, proxy_needs_restart};
 pub use expand::Environment;
-pub use load::{ConfigError, Loaded, load_proxy, load_statsd};
+pub use load::{ConfigError, Loaded, Open, load_proxy, load_statsd};
 pub use network::Network;
 pub use types::*;

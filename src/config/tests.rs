@@ -1,6 +1,7 @@
 //! Whole files through the pure loaders: what must load, what it comes to, and what must not.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -165,7 +166,7 @@ fn the_defaults_of_the_proxy() {
 
 #[test]
 fn without_a_file() {
-    let Loaded { config, warnings } = load_statsd(None).unwrap();
+    let Loaded { config, warnings } = load_statsd(None, |path| File::open(path)).unwrap();
     assert_eq!(config.backends, [BackendKind::Console]);
     assert_eq!(config.servers[0].port, 8125);
     assert_eq!(warnings, [""; 0]);
@@ -530,7 +531,7 @@ fn errors_name_file_and_key() {
 fn files() {
     let path = std::env::temp_dir().join(format!("statsd-config-{}.js", std::process::id()));
     let name = path.display().to_string();
-    let load = || load_statsd(Some(&path));
+    let load = || load_statsd(Some(&path), |path| File::open(path));
     let missing = load().unwrap_err().to_string();
     assert!(
         missing.starts_with(&format!("{name}: cannot read: No such file")),
@@ -541,7 +542,7 @@ fn files() {
     std::fs::write(&path, b"{\n a: '\xff' }").unwrap();
     let bytes = load();
     std::fs::write(&path, format!("{{ nodes: [{NODE}] }}")).unwrap();
-    let nodes = load_proxy(&path);
+    let nodes = load_proxy(&path, |path| File::open(path));
     std::fs::remove_file(&path).unwrap();
     assert_eq!(loaded.unwrap().config.servers[0].port, 7);
     assert_eq!(

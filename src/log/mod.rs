@@ -7,16 +7,18 @@
 //! of the config.
 
 mod limit;
+mod panics;
 mod syslog;
 
 pub use limit::{Latch, RateLimit};
+pub use panics::log_panics;
 
 use std::fmt;
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use self::syslog::Syslog;
@@ -224,6 +226,11 @@ impl fmt::Display for Bytes<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether nobody is at work in the log at this moment, nor on standard output.
+fn is_free() -> bool {
+    stdout::is_free() && !matches!(LOGGER.try_lock(), Err(TryLockError::WouldBlock))
 }
 
 fn logger() -> MutexGuard<'static, Logger> {

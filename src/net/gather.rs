@@ -24,18 +24,12 @@ pub const ROOM: usize = 1024 * 1024;
 #[derive(Default)]
 pub struct Gather {
     pause: Duration,
-    until: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Gather {
-    /// There is to be no reading before this time.
-    pub fn until(&self) -> Option<Instant> {
-        self.until
-    }
-
-    /// So many datagrams were read in a turn that began at this time.
-    pub fn took(&mut self, count: usize, now: Instant) {
+    /// So many datagrams were read in a turn that began at this time: how long to wait from then on.
+    pub fn pause(&mut self, count: usize, now: Instant) -> Option<Duration> {
         let last = self.last.replace(now);
         self.pause = if self.pause.is_zero() {
             let soon = last.is_some_and(|last| now.saturating_duration_since(last) < LONGEST / 2);
@@ -52,7 +46,7 @@ impl Gather {
         if self.pause < SHORTEST {
             self.pause = Duration::ZERO;
         }
-        self.until = (!self.pause.is_zero()).then(|| now + self.pause);
+        (!self.pause.is_zero()).then_some(self.pause)
     }
 }
 
@@ -64,10 +58,11 @@ mod tests {
     /// any case: the turns there were, and the most that waited at a time.
     fn second(gather: &mut Gather, start: Instant, rate: u64) -> (u32, usize) {
         let (mut now, mut read, mut turns, mut most) = (Duration::ZERO, 0, 0, 0);
+        let mut until = (!gather.pause.is_zero()).then_some(Duration::ZERO);
         while now < Duration::from_secs(1) {
             let come = |at: Duration| (at.as_nanos() * u128::from(rate) / 1_000_000_000) as usize;
-            match gather.until() {
-                Some(until) => now = now.max(until - start),
+            match until {
+                Some(until) => now = now.max(until),
                 // As poll does.
                 None if come(now) == read => {
                     now = Duration::from_nanos((read as u64 + 1) * 1_000_000_000 / rate + 1);
@@ -75,7 +70,7 @@ mod tests {
                 None => {}
             }
             let count = come(now) - read;
-            gather.took(count, start + now);
+            until = gather.pause(count, start + now).map(|pause| now + pause);
             (read, turns, most) = (read + count, turns + 1, most.max(count));
             now += Duration::from_micros(3 + count as u64 / 2);
         }
@@ -104,10 +99,10 @@ mod tests {
         let (mut gather, start) = (Gather::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         second(&mut gather, start, 600_000);
-        assert!(gather.until().is_some());
+        assert!(!gather.pause.is_zero());
         // One of them finds nothing, and that is the end of pauses.
         assert_eq!(second(&mut gather, after(2), 10).0, 11);
-        assert!(gather.until().is_none());
+        assert!(gather.pause.is_zero());
         assert!(second(&mut gather, after(4), 60_000).0 < 1_300);
     }
 }

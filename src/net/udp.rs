@@ -9,7 +9,7 @@ use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
 const BATCHES: usize = 32;
@@ -17,6 +17,9 @@ const BATCHES: usize = 32;
 /// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
 /// few of them as in hundreds.
 const TURN: usize = 256 * 1024;
+
+/// How long to leave a socket alone that gives an error: asked again at once, it may give the same.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct UdpServer {
@@ -27,6 +30,8 @@ pub struct UdpServer {
     failing: log::Latch,
     /// With a receive buffer that has room for it.
     gather: Option<Gather>,
+    /// Not to be read before this time.
+    not_before: Option<Instant>,
 }
 
 impl UdpServer {
@@ -39,6 +44,7 @@ impl UdpServer {
             drops,
             failing: log::Latch::new(),
             gather: None,
+            not_before: None,
         };
         server.ask_for_buffer(receive_buffer);
         server.gather = (server.granted() >= gather::ROOM).then(Gather::default);
@@ -78,35 +84,35 @@ impl UdpServer {
         self.socket.recv_buffer_size().unwrap_or(0) / 2
     }
 
-    /// Not to be read before this time.
-    fn until(&self) -> Option<Instant> {
-        self.gather.as_ref().and_then(Gather::until)
-    }
-
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
-        self.token = match self.until() {
-            Some(until) => {
-                poll.wake_at(until);
+        self.token = match self.not_before {
+            Some(time) => {
+                poll.wake_at(time);
                 Token::default()
             }
             None => poll.reads(self.socket.as_raw_fd()),
         };
     }
 
-    /// Whether there is something to receive, or time to see.
+    /// Whether there may be something to receive.
     pub fn is_ready(&self, poll: &PollSet, now: Now) -> bool {
-        match self.until() {
-            Some(until) => now.mono >= until,
+        match self.not_before {
+            Some(time) => now.mono >= time,
             None => poll.is_ready(self.token),
         }
     }
 
-    /// A turn has received so many datagrams.
+    /// A turn has received so many datagrams: whether to pause before the next.
     pub fn took(&mut self, count: usize, now: Now) {
-        if let Some(gather) = &mut self.gather {
-            gather.took(count, now.mono);
-        }
+        let gather = self.gather.as_mut();
+        let pause = gather.and_then(|gather| gather.pause(count, now.mono));
+        let pause = if self.failing.is_on() {
+            Some(PAUSE)
+        } else {
+            pause
+        };
+        self.not_before = pause.map(|pause| now.mono + pause);
     }
 
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
@@ -114,8 +120,13 @@ impl UdpServer {
     pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
         let (mut total, mut bytes) = (0, 0);
         for _ in 0..BATCHES {
-            match batch.receive(self.socket.as_fd()) {
+            let outcome = batch.receive(self.socket.as_fd());
+            let news = self.failing.set(outcome.is_err());
+            match outcome {
                 Ok(received) => {
+                    if news {
+                        log::notice!("{self}: receiving again");
+                    }
                     for datagram in batch.datagrams() {
                         bytes += datagram.len();
                         packet(datagram);
@@ -126,14 +137,13 @@ impl UdpServer {
                     }
                     // Less than a full batch: the queue was empty a moment ago.
                     if received < BATCH {
-                        self.failing.set(false);
                         return total;
                     }
                 }
                 Err(error) => {
-                    // An interface that went away, or the like: the socket itself stays good.
-                    if self.failing.set(true) {
-                        log::warning!("{self}: {error}");
+                    // No memory, an interface that went away: the socket itself stays good.
+                    if news {
+                        log::warning!("{self}: cannot receive for now: {error}");
                     }
                     return total;
                 }

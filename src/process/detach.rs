@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::{stdout, sys};
 
@@ -61,27 +61,32 @@ impl Detach {
 }
 
 impl Ready {
-    /// Tells the starter to exit with this code. 0 means ready: the standard streams become
-    /// /dev/null first, so that whoever reads them to their end does not wait for us.
-    pub fn notify(mut self, code: u8) -> io::Result<()> {
+    /// Tells the starter to exit with this code. 0 means ready: the daemon lets go of the standard
+    /// streams first, so that whoever reads them to their end does not wait for us.
+    pub fn notify(mut self, code: u8) {
         if code == 0 {
-            let null = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?;
-            for stream in 0..=2 {
-                sys::redirect_standard_stream(null.as_fd(), stream)?;
+            if let Ok(nothing) = nothing() {
+                for stream in 0..=2 {
+                    // Both are open, so it can hardly fail; and the daemon is up in any case.
+                    let _ = sys::redirect_standard_stream(nothing.as_fd(), stream);
+                }
             }
             stdout::reopen();
         }
         self.tell(code);
-        Ok(())
     }
 
     fn tell(&mut self, code: u8) {
         // A starter that was killed does not hear it, which harms nobody.
         let _ = self.pipe.write_all(&[code]);
     }
+}
+
+/// /dev/null; where there is none, a pipe that nobody reads.
+fn nothing() -> io::Result<OwnedFd> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    null.map(OwnedFd::from)
+        .or_else(|_| sys::pipe().map(|(_, write)| write))
 }
 
 fn outcome(mut pipe: File) -> u8 {

@@ -142,7 +142,7 @@ impl Core {
     pub fn send(&mut self, now: Now) {
         for (node, queue) in self.nodes.iter_mut().zip(self.router.queues_mut()) {
             node.send(queue, now);
-            node.report_drops(queue.counts().drops, now.mono);
+            node.report(queue.counts().drops, now.mono);
         }
     }
 

@@ -51,9 +51,13 @@ impl Program for Proxy {
 
     const PROGRAM: cli::Program = cli::Program::Proxy;
 
-    fn load(path: Option<&Path>, directory: &Path) -> Result<Loaded<ProxyConfig>, ConfigError> {
+    fn load(
+        path: Option<&Path>,
+        open: config::Open,
+        directory: &Path,
+    ) -> Result<Loaded<ProxyConfig>, ConfigError> {
         // The command line has seen to it that there is one.
-        let mut loaded = config::load_proxy(path.unwrap_or(Path::new("")))?;
+        let mut loaded = config::load_proxy(path.unwrap_or(Path::new("")), open)?;
         loaded.config.relative_to(directory);
         Ok(loaded)
     }

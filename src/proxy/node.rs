@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How long to leave a socket alone that has no room although poll would call it writable.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long no line must have been dropped for the log to say that it is over.
+/// How long all must have gone well for the log to say that something is over.
 const CALM: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -38,6 +38,8 @@ pub struct Node {
     token: Token,
     /// Until when the socket is left alone.
     pause: Option<Instant>,
+    /// When the system last had no room, until that is over.
+    no_room: Option<Instant>,
     drops: Drops,
 }
 
@@ -55,6 +57,7 @@ impl Node {
             full: false,
             token: Token::default(),
             pause: None,
+            no_room: None,
             drops: Drops::default(),
             config,
         };
@@ -127,19 +130,37 @@ impl Node {
             sys::send_datagrams(socket.as_fd(), datagrams)
         });
         self.full = sent.stuck == Some(Stuck::Buffer);
-        self.pause = (sent.stuck == Some(Stuck::Elsewhere)).then(|| now.mono + PAUSE);
+        self.pause = match sent.stuck {
+            Some(Stuck::Elsewhere | Stuck::Refused) => Some(now.mono + PAUSE),
+            Some(Stuck::Buffer) | None => None,
+        };
+        let no_room = sent.stuck == Some(Stuck::Elsewhere);
+        if no_room && self.no_room.replace(now.mono).is_none() {
+            log::warning!(
+                "node {}: the system has no room for datagrams; lines wait, up to nodeQueueBytes",
+                self.name
+            );
+        }
         if sent.refused {
             self.health.hurry(now.mono);
         }
     }
 
-    /// Tells the log when lines begin to be dropped, and when that is over.
-    pub fn report_drops(&mut self, total: u64, now: Instant) {
+    /// Tells the log when lines begin to be dropped, and when that, or a lack of room, is over.
+    pub fn report(&mut self, dropped: u64, now: Instant) {
+        let calm = |last: Instant| now.saturating_duration_since(last) >= CALM;
+        if self.no_room.is_some_and(calm) {
+            self.no_room = None;
+            log::notice!(
+                "node {}: the system has room for datagrams again",
+                self.name
+            );
+        }
         let Drops {
             total: seen,
             under_way,
         } = &mut self.drops;
-        if total != *seen {
+        if dropped != *seen {
             let (_, before) = under_way.unwrap_or((now, *seen));
             if under_way.is_none() {
                 log::warning!(
@@ -147,13 +168,13 @@ impl Node {
                     self.name
                 );
             }
-            (*under_way, *seen) = (Some((now, before)), total);
+            (*under_way, *seen) = (Some((now, before)), dropped);
         } else if let Some((last, before)) = *under_way {
-            if now.saturating_duration_since(last) >= CALM {
+            if calm(last) {
                 log::notice!(
                     "node {}: {} lines were dropped; now they go out again",
                     self.name,
-                    total - before
+                    dropped - before
                 );
                 *under_way = None;
             }

@@ -74,8 +74,10 @@ pub struct Sent {
 pub enum Stuck {
     /// The socket's buffer is full: poll tells when it is not.
     Buffer,
-    /// Something else is full, or the node refuses again and again: poll does not tell.
+    /// The system or the interface has no room: poll does not tell.
     Elsewhere,
+    /// The node refuses again and again.
+    Refused,
 }
 
 impl Queue {
@@ -171,6 +173,10 @@ impl Queue {
                         self.counts.drops += u64::from(datagram.lines);
                     }
                     short = false;
+                }
+                Err(error) if is_refusal(&error) => {
+                    outcome.stuck = Some(Stuck::Refused);
+                    break;
                 }
                 Ok(_) | Err(_) => {
                     outcome.stuck = Some(Stuck::Elsewhere);
@@ -270,9 +276,9 @@ pub fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-/// The interface has no room.
+/// There is no room, for whatever datagram.
 fn is_full(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOBUFS)
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
 #[cfg(test)]
@@ -353,6 +359,7 @@ mod tests {
         for (code, why) in [
             (libc::EAGAIN, Stuck::Buffer),
             (libc::ENOBUFS, Stuck::Elsewhere),
+            (libc::ENOMEM, Stuck::Elsewhere),
         ] {
             let mut queue = queue(&["a:1", "b:2", "c:3"], 3);
             queue.set_bounds(3, 12);

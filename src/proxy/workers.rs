@@ -148,13 +148,8 @@ impl Workers {
             Now::read(),
         );
         let mut upkeep = Upkeep::new(signals, Notifier::default(), None);
-        match event_loop::run(&mut relay, &mut upkeep) {
-            Ok(()) => cli::DONE,
-            Err(error) => {
-                log::error!("cannot wait for input: {error}");
-                cli::START
-            }
-        }
+        event_loop::run(&mut relay, &mut upkeep);
+        cli::DONE
     }
 
     /// Looks for children that have ended.

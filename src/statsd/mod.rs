@@ -71,11 +71,17 @@ struct Clients {
     refused: u64,
 }
 
+/// What delivery still gets after a second signal: all that a Graphite that is well needs. Some send each
+/// signal twice (timeout(1)).
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
 /// The end has begun.
 #[derive(Clone, Copy)]
 struct Ending {
     /// When to give up.
     until: Instant,
+    /// When to give up delivery, which a second signal makes sooner.
+    deliver_until: Instant,
     /// The last flush has begun.
     last_flush: bool,
     /// For it.
@@ -87,8 +93,12 @@ impl Program for Daemon {
 
     const PROGRAM: cli::Program = cli::Program::Statsd;
 
-    fn load(path: Option<&Path>, directory: &Path) -> Result<Loaded<Config>, ConfigError> {
-        let mut loaded = config::load_statsd(path)?;
+    fn load(
+        path: Option<&Path>,
+        open: config::Open,
+        directory: &Path,
+    ) -> Result<Loaded<Config>, ConfigError> {
+        let mut loaded = config::load_statsd(path, open)?;
         loaded.config.relative_to(directory);
         Ok(loaded)
     }
@@ -155,7 +165,7 @@ impl Role for Daemon {
             key_flush.register(poll);
         }
         if let Some(ending) = &self.ending {
-            return poll.wake_at(ending.until);
+            return poll.wake_at(ending.deliver_until);
         }
         self.inputs.register(poll);
         poll.wake_at(self.schedule.next());
@@ -175,8 +185,13 @@ impl Role for Daemon {
         if signals.reload {
             self.reload(now);
         }
-        if signals.terminate && self.ending.is_none() {
-            self.begin_end(now);
+        match &mut self.ending {
+            Some(ending) if signals.terminate => {
+                let soon = now.mono + LAST_CHANCE;
+                ending.deliver_until = ending.deliver_until.min(soon);
+            }
+            None if signals.terminate => self.begin_end(now),
+            _ => {}
         }
     }
 
@@ -291,6 +306,7 @@ impl Daemon {
         }
         self.ending = Some(Ending {
             until: now.mono + timeout,
+            deliver_until: now.mono + timeout,
             last_flush: false,
             udp_drops,
         });
@@ -317,12 +333,23 @@ impl Daemon {
             .iter()
             .map(|backend| backend.undelivered())
             .sum();
+        let running = core.flusher.is_running();
         let key_flush = core.intake.key_flush.as_ref();
         let reporting = key_flush.is_some_and(KeyFlush::is_running);
-        let done = !core.flusher.is_running() && undelivered == 0 && !reporting;
-        if !done && now.mono < ending.until {
+        // What is not handed out yet could not be kept either.
+        let until = if running || reporting {
+            ending.until
+        } else {
+            ending.deliver_until
+        };
+        if (running || reporting || undelivered > 0) && now.mono < until {
             return Flow::On;
         }
+        let in_time = if now.mono < ending.until {
+            "until the second signal"
+        } else {
+            "within shutdownTimeout"
+        };
         let state = self.state.as_mut();
         let kept = state.map_or(0, |state| {
             state.save(&core.intake.store, &core.backends, now)
@@ -330,14 +357,14 @@ impl Daemon {
         let lost = undelivered.saturating_sub(kept);
         if kept > 0 {
             log::warning!(
-                "{kept} bytes could not be delivered within shutdownTimeout; the state file keeps them"
+                "{kept} bytes could not be delivered {in_time}; the state file keeps them"
             );
         }
-        if core.flusher.is_running() {
+        if running {
             log::error!("the last flush could not be completed within shutdownTimeout");
         }
         if lost > 0 {
-            log::error!("{lost} bytes could not be delivered within shutdownTimeout and are lost");
+            log::error!("{lost} bytes could not be delivered {in_time} and are lost");
         }
         log::info!("stopped");
         Flow::Done

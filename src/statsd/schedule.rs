@@ -1,9 +1,9 @@
 //! When the next flush is due. Pure: both clocks are passed in.
 //!
 //! Deadlines are monotonic: the wall clock may step as it likes. The next one is the last plus the
-//! interval; those that passed meanwhile (a stopped process, a suspended machine) are skipped and
-//! counted, and the next flush covers their time too. With `flushAlign` they fall on multiples of the
-//! interval of the wall clock.
+//! interval; those that passed meanwhile (a stopped process, a machine suspended while this clock went
+//! on) are skipped and counted, and the next flush covers their time too. With `flushAlign` they fall
+//! on multiples of the interval of the wall clock.
 
 use crate::event_loop::Now;
 use std::time::{Duration, Instant, UNIX_EPOCH};

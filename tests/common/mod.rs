@@ -10,6 +10,7 @@
 pub mod console;
 pub mod daemon;
 pub mod graphite;
+pub mod inject;
 pub mod json;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

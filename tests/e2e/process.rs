@@ -2,6 +2,7 @@
 
 use crate::common::daemon::{Daemon, Finished, STATSD, command, finish};
 use crate::common::graphite::Graphite;
+use crate::common::inject::{ALWAYS, Call, Faults};
 use crate::common::{
     Dir, LOCAL, NEVER, alive, arguments, signal, skipped, status_field, udp_socket, wait_until,
 };
@@ -243,6 +244,25 @@ fn detach_once_it_is_up() {
     wait_until("the daemon's end", || (!alive(daemon.0)).then_some(()));
     assert!(!dir.path("pid").exists());
     assert!(!dir.path("sock").exists());
+}
+
+/// Without /dev/null (a bare chroot) too: the starter says that it is up, and nobody waits for its output.
+#[test]
+fn detach_without_dev_null() {
+    let dir = Dir::new();
+    let faults = Faults::new(dir.root());
+    faults.fail(Call::OpenNull, libc::ENOENT, ALWAYS);
+    let path = quiet(&dir);
+    let mut start = faults.with(command(&["-d", "-p", "pid", &path]));
+    start.current_dir(dir.root());
+    let parent = finish(start);
+    let daemon = Detached::from_pidfile(&dir);
+    parent.expect(0);
+    assert!(faults.failed(Call::OpenNull) > 0);
+    assert!(alive(daemon.0));
+    assert!(parent.stdout.contains("server is up"), "{}", parent.text());
+    signal(daemon.0, "TERM");
+    wait_until("its end", || (!alive(daemon.0)).then_some(()));
 }
 
 #[test]

@@ -172,6 +172,45 @@ fn a_broken_file_changes_nothing_and_is_logged() {
     daemon.stop();
 }
 
+/// A pipe in the file's place, by itself and on SIGHUP: the daemon does not wait for a writer.
+#[test]
+fn a_pipe_in_the_place_of_the_file_holds_up_nothing() {
+    let dir = Dir::new();
+    let text = format!("{{ {LOCAL}, {NEVER}, backends: [] }}");
+    let mut daemon = Daemon::start(&dir, &text);
+    let path = dir.path(FILE);
+    std::fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let refused = |lines: usize| {
+        let line = daemon.wait_line_after(lines, "not a regular file");
+        assert!(line.contains(FILE), "{line}");
+        let count = daemon.lines().len();
+        assert!(daemon.console().ask("health", "\n").starts_with("health"));
+        count
+    };
+    let lines = refused(0);
+    daemon.signal("HUP");
+    let lines = refused(lines);
+    // A good file is taken again.
+    dir.replace(FILE, &text);
+    daemon.wait_line_after(lines, "reloaded");
+    daemon.stop();
+}
+
+/// At the start a pipe will do.
+#[test]
+fn a_start_from_a_pipe() {
+    let dir = Dir::new();
+    dir.write("whole.js", &format!("{{ {LOCAL}, {NEVER}, backends: [] }}"));
+    let path = dir.text_path("pipe");
+    let mut command = std::process::Command::new("sh");
+    let program = crate::common::daemon::STATSD;
+    let script = format!("mkfifo {path}; cat whole.js > {path} & exec {program} {path}");
+    command.args(["-c", &script]).current_dir(dir.root());
+    Daemon::launch(command).stop();
+}
+
 #[test]
 fn a_file_broken_by_its_editor_is_logged_and_read_again_when_mended() {
     let (dir, graphite) = (Dir::new(), Graphite::text());

@@ -8,6 +8,7 @@
 mod common;
 
 mod access;
+mod calls;
 mod clients;
 mod delivery;
 mod limits;

@@ -15,9 +15,9 @@ fn stalled() -> Graphite {
     graphite
 }
 
-fn start(dir: &Dir, graphite: &Graphite, more: &str) -> Daemon {
+fn start(dir: &Dir, graphite: &Graphite, more: &str, timeout: u32) -> Daemon {
     let config = format!(
-        "{{ {LOCAL}, {NEVER}, shutdownTimeout: 1500, {more} {},
+        "{{ {LOCAL}, {NEVER}, shutdownTimeout: {timeout}, {more} {},
             servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}] }}",
         graphite.config()
     );
@@ -47,7 +47,7 @@ fn bytes_in(line: &str) -> usize {
 #[test]
 fn a_stalled_graphite_does_not_hold_up_the_end() {
     let (dir, graphite) = (Dir::new(), stalled());
-    let mut daemon = start(&dir, &graphite, "");
+    let mut daemon = start(&dir, &graphite, "", 1500);
     stop(&mut daemon);
     let line = daemon.wait_line("could not be delivered within shutdownTimeout and are lost");
     // Two lines a name of some 40 bytes.
@@ -57,7 +57,7 @@ fn a_stalled_graphite_does_not_hold_up_the_end() {
 #[test]
 fn a_dead_graphite_does_not_hold_up_the_end() {
     let (dir, graphite) = (Dir::new(), Graphite::absent(false));
-    let mut daemon = start(&dir, &graphite, "");
+    let mut daemon = start(&dir, &graphite, "", 1500);
     stop(&mut daemon);
     let line = daemon.wait_line("could not be delivered within shutdownTimeout and are lost");
     assert!(bytes_in(&line) > 2_000_000, "{line}");
@@ -67,7 +67,7 @@ fn a_dead_graphite_does_not_hold_up_the_end() {
 #[test]
 fn what_the_end_could_not_deliver_the_next_start_does() {
     let (dir, graphite) = (Dir::new(), stalled());
-    let mut daemon = start(&dir, &graphite, "stateFile: 'state',");
+    let mut daemon = start(&dir, &graphite, "stateFile: 'state',", 1500);
     stop(&mut daemon);
     let line = daemon.wait_line("the state file keeps them");
     assert!(bytes_in(&line) > 2_000_000, "{line}");
@@ -85,6 +85,50 @@ fn what_the_end_could_not_deliver_the_next_start_does() {
     let mut last = Daemon::start(&dir, &config);
     last.stop();
     assert_eq!(graphite.flushes().len(), flushes + 1, "its own flush alone");
+}
+
+/// A second signal, and Graphite is not waited for any longer.
+#[test]
+fn a_second_signal_ends_the_wait_for_a_dead_graphite() {
+    let (dir, mut graphite) = (Dir::new(), Graphite::absent(false));
+    let mut daemon = start(&dir, &graphite, "stateFile: 'state',", 600_000);
+    let cut_short = |daemon: &mut Daemon, signal: &str| {
+        daemon.signal("TERM");
+        daemon.wait_line("stopping");
+        daemon.signal(signal);
+        assert_eq!(daemon.wait_end(), Some(0));
+    };
+    cut_short(&mut daemon, "TERM");
+    let line = daemon.wait_line("until the second signal; the state file keeps them");
+    assert!(bytes_in(&line) > 2_000_000, "{line}");
+    // Without a state file it is lost, and said so.
+    let other = Dir::new();
+    let mut lossy = start(&other, &graphite, "", 600_000);
+    cut_short(&mut lossy, "INT");
+    let line = lossy.wait_line("until the second signal and are lost");
+    assert!(bytes_in(&line) > 2_000_000, "{line}");
+    graphite.up();
+    let mut next = Daemon::start(&dir, &dir.read("statsd.js"));
+    wait_stored(&graphite, "stats_counts.a", 5.0);
+    next.stop();
+}
+
+/// Some send each signal twice; what Graphite takes at once it gets all the same.
+#[test]
+fn two_signals_at_once_lose_nothing() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    // So slow that the second one comes in the midst of it.
+    graphite.set_mode(Mode::Trickle {
+        bytes: 65536,
+        pause: Duration::from_millis(2),
+    });
+    let mut daemon = start(&dir, &graphite, "", 600_000);
+    daemon.signal("TERM");
+    daemon.wait_line("stopping");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_end(), Some(0));
+    wait_stored(&graphite, "stats_counts.a", 5.0);
+    assert_eq!(log_lines(&daemon, "could not be"), 0);
 }
 
 /// Clients that came, sent and left, and that nobody had time to accept before the end was asked for.

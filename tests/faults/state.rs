@@ -1,12 +1,21 @@
 //! `stateFile` on the real binary. What is in it, and how it is read, is in the crate's own tests.
 
-use crate::common::daemon::{Daemon, command};
+use crate::common::daemon::{Daemon, STATSD, command};
+use crate::common::inject::{ALWAYS, Call, Faults};
 use crate::common::{Dir, LOCAL, NEVER, alive, signal, skipped, wait_until};
-use crate::tools::{is_root, program_for_all};
+use crate::tools::{
+    is_root, log_lines, program_for_all, said_once, start_with_faults, wait_failed,
+};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const NOBODY: u32 = 65534;
 
 fn config() -> String {
     format!("{{ {LOCAL}, {NEVER}, backends: [], stateFile: 'state' }}")
@@ -66,6 +75,77 @@ fn a_kill_leaves_a_whole_file() {
     assert!(!dir.path("state.new").exists());
 }
 
+/// A minute after it was written it is written again, while the daemon runs: killed, that is what the next
+/// start has.
+#[test]
+fn a_kill_costs_a_minute_at_most() {
+    let dir = Dir::new();
+    let (mut daemon, faults) = start_with_faults(&dir, &config());
+    let written = || dir.path("state").exists().then(|| mark(&dir.path("state")));
+    let first = wait_until("the first file", written);
+    daemon.send("g:7.5|g");
+    daemon.wait_received(1);
+    faults.pass(MINUTE - Duration::from_secs(30));
+    assert_eq!(gauge(&daemon, "g"), Some(7.5));
+    assert_eq!(written(), Some(first), "too early");
+    faults.pass(Duration::from_secs(30));
+    wait_until("another file", || (written() != Some(first)).then_some(()));
+    daemon.signal("KILL");
+    daemon.wait_end();
+    let mut next = Daemon::start(&dir, &config());
+    assert_eq!(gauge(&next, "g"), Some(7.5));
+    next.stop();
+}
+
+/// Whatever fails on the way to a new file, the old one stays, whole; it is said once, and once when it
+/// works again.
+#[test]
+fn a_fault_in_writing_leaves_the_old_file() {
+    for (call, errno) in [
+        (Call::Write, libc::ENOSPC),
+        (Call::Fsync, libc::EIO),
+        (Call::Rename, libc::EIO),
+    ] {
+        let dir = Dir::new();
+        let faults = Faults::new(dir.root());
+        let (mut program, own) = (PathBuf::from(STATSD), dir.path("own"));
+        fs::create_dir(&own).unwrap();
+        if is_root() {
+            // Or its child would be without the faults.
+            program = program_for_all(&dir);
+            std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let path = dir.write("statsd.js", &config().replace("'state'", "'own/state'"));
+        let mut command = faults.with(Command::new(program));
+        command.arg(path).current_dir(dir.root());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut daemon = Daemon::launch(command);
+        let state = dir.path("own/state");
+        let first = wait_until("the first file", || state.exists().then(|| mark(&state)));
+        let whole = fs::read(&state).unwrap();
+        daemon.send("g:7.5|g");
+        daemon.wait_received(1);
+        faults.fail(call, errno, ALWAYS);
+        for time in 1..=2 {
+            faults.pass(MINUTE);
+            wait_failed(&faults, call, time);
+            daemon.wait_line("cannot write the state file");
+            assert_eq!(mark(&state), first, "{call:?}");
+            assert_eq!(fs::read(&state).unwrap(), whole, "{call:?}");
+        }
+        assert_eq!(gauge(&daemon, "g"), Some(7.5));
+        said_once(&daemon, "the state file");
+        faults.heal(call);
+        faults.pass(MINUTE);
+        daemon.wait_line("writing the state file");
+        assert_ne!(mark(&state), first, "{call:?}");
+        assert_eq!(log_lines(&daemon, "state file"), 3, "{call:?}");
+        daemon.stop();
+    }
+}
+
 #[test]
 fn a_damaged_file_is_set_aside() {
     let dir = Dir::new();
@@ -112,7 +192,7 @@ fn as_another_user_and_detached() {
     }
     let dir = Dir::new();
     fs::create_dir(dir.path("own")).unwrap();
-    std::os::unix::fs::chown(dir.path("own"), Some(65534), Some(65534)).unwrap();
+    std::os::unix::fs::chown(dir.path("own"), Some(NOBODY), Some(NOBODY)).unwrap();
     let program = program_for_all(&dir);
     let config = config().replace("'state'", "'own/state'");
     let path = dir.write("statsd.js", &config);
@@ -127,7 +207,7 @@ fn as_another_user_and_detached() {
     daemon.wait_received(1);
     daemon.stop();
     let file = fs::metadata(dir.path("own/state")).unwrap();
-    assert_eq!((file.uid(), file.mode() & 0o777), (65534, 0o600));
+    assert_eq!((file.uid(), file.mode() & 0o777), (NOBODY, 0o600));
     let mut next = Daemon::launch(start(&[]));
     assert_eq!(gauge(&next, "g"), Some(7.5));
     next.stop();

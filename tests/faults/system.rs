@@ -1,10 +1,13 @@
 //! The system runs out of disk, syslogd comes and goes, config files are replaced and lost, an
 //! interface goes away.
 
-use crate::common::daemon::Daemon;
+use crate::common::daemon::{Daemon, command, finish};
 use crate::common::graphite::Graphite;
-use crate::common::{Dir, LOCAL, NEVER, wait_until};
-use crate::tools::{in_namespace, log_lines, must, said_once, stat, wait_stored};
+use crate::common::inject::{Call, Faults};
+use crate::common::{DEADLINE, Dir, LOCAL, NEVER, wait_until};
+use crate::tools::{
+    in_namespace, log_lines, must, said_once, start_with_faults, stat, wait_stored,
+};
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
@@ -104,7 +107,7 @@ fn role_syslogd() {
     );
     dir.write("statsd.js", &config);
     // Its ready line goes to syslog, so its ports are looked for by what it has bound.
-    let mut child = crate::common::daemon::command(&["statsd.js"]);
+    let mut child = command(&["statsd.js"]);
     child.current_dir(dir.root());
     let mut child = child.spawn().unwrap();
     let log = |number: u32| {
@@ -151,6 +154,66 @@ fn role_syslogd() {
     read(&second, "three:1|c");
     crate::common::signal(child.id(), "TERM");
     assert!(child.wait().unwrap().success());
+    must("umount -l /dev");
+}
+
+/// A panic, here for want of a clock that can be read, is told in the log with its place, and on standard
+/// error.
+#[test]
+fn a_panic_is_logged() {
+    let dir = Dir::new();
+    let (mut daemon, faults) =
+        start_with_faults(&dir, &format!("{{ {LOCAL}, {NEVER}, backends: [] }}"));
+    faults.fail(Call::Clock, libc::EINVAL, 1);
+    assert_ne!(daemon.wait_end(), Some(0));
+    let stdout = daemon.stdout();
+    let told: Vec<_> = stdout.iter().filter(|l| l.contains("panicked")).collect();
+    assert_eq!(told.len(), 1, "{stdout:?}");
+    assert!(
+        told[0].contains(" - ERROR: ") && told[0].contains(".rs:"),
+        "{told:?}"
+    );
+    assert!(told[0].contains("Invalid argument"), "{told:?}");
+    assert_eq!(log_lines(&daemon, "panicked"), 2, "on standard error too");
+}
+
+/// Detached, syslog is the only place where it can be told.
+#[test]
+fn a_panic_reaches_syslog() {
+    in_namespace(&["--mount"], "system::role_panic");
+}
+
+#[test]
+#[ignore = "runs in a namespace"]
+fn role_panic() {
+    let dir = Dir::new();
+    let dev = dir.text_path("dev");
+    must(&format!(
+        "mkdir {dev} && cp -a /dev/null /dev/urandom {dev} && mount --rbind {dev} /dev"
+    ));
+    let syslogd = UnixDatagram::bind(dir.path("dev/log")).unwrap();
+    syslogd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let heard = |wanted: &str| loop {
+        let mut line = [0; 8192];
+        let length = syslogd.recv(&mut line).expect(wanted);
+        let line = String::from_utf8_lossy(&line[..length]).into_owned();
+        if line.contains(wanted) {
+            return line;
+        }
+    };
+    let faults = Faults::new(dir.root());
+    let config = format!("{{ {LOCAL}, {NEVER}, backends: [], log: {{ backend: 'syslog' }} }}");
+    dir.write("statsd.js", &config);
+    let mut command = faults.with(command(&["-d", "-p", "pid", "statsd.js"]));
+    command.current_dir(dir.root());
+    finish(command).expect(0);
+    heard("server is up");
+    faults.fail(Call::Clock, libc::EINVAL, 1);
+    let line = heard("panicked at ");
+    assert!(
+        line.contains(".rs:") && line.contains("please report"),
+        "{line}"
+    );
     must("umount -l /dev");
 }
 

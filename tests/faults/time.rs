@@ -1,17 +1,177 @@
-//! A process that is stopped and goes on, aligned flushes, and more input than there is time for.
-//!
-//! Steps of the wall clock are not shown here, where they would take a clock of one's own: the schedule
-//! takes both clocks as arguments (`src/statsd/schedule.rs`).
+//! Clocks that step, a process or a machine that is stopped and goes on, aligned flushes, and more input
+//! than there is time for.
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
+use crate::common::inject::Faults;
 use crate::common::{Dir, LOCAL, udp_socket, wait_until};
-use crate::tools::{answer_time, log_lines, stat, stored, wait_stat, wait_stored};
+use crate::tools::{
+    answer_time, log_lines, start_with_faults, stat, stored, wait_stat, wait_stored,
+};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// So long that only [`Faults::pass`] brings a flush about.
+const INTERVAL: Duration = Duration::from_secs(3600);
+
+fn start(dir: &Dir, graphite: &Graphite) -> (Daemon, Faults) {
+    let interval = INTERVAL.as_millis();
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: {interval}, {} }}",
+        graphite.config()
+    );
+    start_with_faults(dir, &config)
+}
+
+/// Nothing is flushed in some turns of the loop.
+#[track_caller]
+fn no_flush(daemon: &Daemon, graphite: &Graphite, flushes: usize) {
+    for _ in 0..10 {
+        answer_time(daemon);
+    }
+    assert_eq!(graphite.flushes().len(), flushes, "flushed out of time");
+}
+
+/// Waits for the flush of that number, which is of now by the daemon's wall clock; its timestamp.
+#[track_caller]
+fn flush_of_now(faults: &Faults, graphite: &Graphite, number: usize) -> u64 {
+    let flush = &graphite.wait_flushes(number)[number - 1];
+    let (time, now) = (flush[0].timestamp, faults.wall_ms() / 1000);
+    assert!((now - time as i64).abs() <= 3, "{time} at {now}");
+    time
+}
+
+/// The wall clock goes an hour ahead, two back, and to before 1970: a flush comes when its interval is
+/// over and at no other time, with what was received in it, under the time that the wall clock shows.
+#[test]
+fn the_wall_clock_steps() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let (mut daemon, faults) = start(&dir, &graphite);
+    let mut flushes = 0;
+    for step in [0, 3600, -7200, 5] {
+        daemon.send("a:1|c");
+        daemon.wait_received(1);
+        faults.step_wall(step);
+        no_flush(&daemon, &graphite, flushes);
+        faults.pass(INTERVAL / 2);
+        no_flush(&daemon, &graphite, flushes);
+        faults.pass(INTERVAL / 2);
+        flushes += 1;
+        flush_of_now(&faults, &graphite, flushes);
+        no_flush(&daemon, &graphite, flushes);
+    }
+    let before = faults.wall_ms() / 1000;
+    faults.step_wall(-before - 100_000);
+    for expected in [0, 1] {
+        daemon.send("a:1|c");
+        daemon.wait_received(1);
+        faults.pass(INTERVAL);
+        flushes += 1;
+        let flush = &graphite.wait_flushes(flushes)[flushes - 1];
+        assert_eq!(flush[0].timestamp, expected);
+    }
+    faults.step_wall(before + 100_000);
+    faults.pass(INTERVAL);
+    flush_of_now(&faults, &graphite, flushes + 1);
+    assert_eq!(
+        graphite.values("stats_counts.a"),
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    );
+    assert_eq!(stat(&daemon, "server.missed_flushes"), 0.0);
+    daemon.stop();
+}
+
+/// Stopped for a minute and more, or with the whole machine, whose monotonic clock may go on meanwhile: one
+/// flush for all of that time, the others are counted as missed, and no line is lost or counted twice.
+#[test]
+fn stopped_for_long() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let (mut daemon, faults) = start(&dir, &graphite);
+    daemon.send("a:1|c");
+    daemon.wait_received(1);
+    daemon.signal("STOP");
+    for _ in 0..20 {
+        daemon.send("a:1|c");
+    }
+    // To the middle of the seventh interval.
+    faults.pass(INTERVAL * 13 / 2);
+    daemon.signal("CONT");
+    flush_of_now(&faults, &graphite, 1);
+    assert_eq!(stat(&daemon, "server.missed_flushes"), 5.0);
+    no_flush(&daemon, &graphite, 1);
+    // And on with the beat that it had.
+    faults.pass(INTERVAL / 4);
+    no_flush(&daemon, &graphite, 1);
+    faults.pass(INTERVAL / 4);
+    flush_of_now(&faults, &graphite, 2);
+    no_flush(&daemon, &graphite, 2);
+    assert_eq!(graphite.sum("stats_counts.a"), 21.0);
+    daemon.stop();
+}
+
+/// A machine whose monotonic clock stands still while it is suspended: to the daemon the wall clock has
+/// stepped. The interval goes on where it was, and its flush is of the time when it ends.
+#[test]
+fn suspended_for_hours() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let (mut daemon, faults) = start(&dir, &graphite);
+    daemon.send("a:1|c");
+    daemon.wait_received(1);
+    faults.pass(INTERVAL / 2);
+    daemon.signal("STOP");
+    faults.step_wall(8 * 3600);
+    daemon.signal("CONT");
+    daemon.send("a:1|c");
+    daemon.wait_received(2);
+    no_flush(&daemon, &graphite, 0);
+    faults.pass(INTERVAL / 2);
+    flush_of_now(&faults, &graphite, 1);
+    no_flush(&daemon, &graphite, 1);
+    assert_eq!(graphite.values("stats_counts.a"), [2.0]);
+    assert_eq!(stat(&daemon, "server.missed_flushes"), 0.0);
+    daemon.stop();
+}
+
+/// `flushAlign`: after a step of the wall clock flushes are back on multiples of the interval with the
+/// second one at the latest.
+#[test]
+fn aligned_again_after_a_step() {
+    const TEN: Duration = Duration::from_secs(10);
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, flushInterval: 10000, flushAlign: true, {} }}",
+        graphite.config()
+    );
+    let (mut daemon, faults) = start_with_faults(&dir, &config);
+    // To shortly before the next multiple; the rest goes by itself.
+    let near_multiple = || {
+        let left = 10_000 - faults.wall_ms().rem_euclid(10_000);
+        faults.pass(Duration::from_millis((left - 700).max(0) as u64));
+    };
+    let mut flushes = 0;
+    let mut next = || {
+        flushes += 1;
+        flush_of_now(&faults, &graphite, flushes)
+    };
+    for step in [0, 3605, -7203] {
+        faults.step_wall(step);
+        if step != 0 {
+            // The one that was due by the old time.
+            faults.pass(TEN);
+            next();
+        }
+        for _ in 0..2 {
+            near_multiple();
+            let time = next();
+            assert_eq!(time % 10, 0, "{time} after a step of {step}");
+        }
+    }
+    assert_eq!(graphite.flushes().len(), 8);
+    daemon.stop();
+}
 
 /// Stopped for several intervals: what came meanwhile counts once, missed flushes are counted and not made
 /// up for, and the beat goes on.

@@ -1,13 +1,32 @@
 //! What the tests of faults share.
 
-use crate::common::daemon::{Daemon, STATSD};
+use crate::common::daemon::{Daemon, STATSD, command};
 use crate::common::graphite::Graphite;
-use crate::common::{DEADLINE, Dir, skipped};
+use crate::common::inject::{Call, Faults};
+use crate::common::{DEADLINE, Dir, skipped, wait_until};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// A daemon whose clocks and calls the test has in hand.
+#[track_caller]
+pub fn start_with_faults(dir: &Dir, config: &str) -> (Daemon, Faults) {
+    let faults = Faults::new(dir.root());
+    dir.write("statsd.js", config);
+    let mut command = faults.with(command(&["statsd.js"]));
+    command.current_dir(dir.root());
+    (Daemon::launch(command), faults)
+}
+
+/// Waits until a call has failed so many times since the start.
+#[track_caller]
+pub fn wait_failed(faults: &Faults, call: Call, count: u64) {
+    wait_until(&format!("{call:?} to fail {count} times"), || {
+        (faults.failed(call) >= count).then_some(())
+    });
+}
 
 /// What Graphite has stored of a name: one value for each timestamp, the last one written.
 pub fn stored(graphite: &Graphite, name: &str) -> BTreeMap<u64, f64> {

@@ -1,6 +1,7 @@
 //! Nodes that fail: their names move, nobody else's, and come back.
 
 use super::*;
+use crate::inject::{ALWAYS, Call};
 
 /// Every way to fail, one after the other, with seven nodes.
 #[test]
@@ -149,4 +150,46 @@ fn nodes_that_hang_do_not_hold_up_the_others() {
         start.elapsed()
     );
     assert_eq!(program.live(), [nodes[6].name()]);
+}
+
+/// The system has no room for datagrams, one by one or in blocks: lines wait, in their order, and it is
+/// said once each way.
+#[test]
+fn without_room_in_the_system_lines_wait() {
+    let nodes = nodes(2);
+    let all: Vec<&Node> = nodes.iter().collect();
+    let (program, faults) = Program::start_with_faults(&all, "checkInterval: 200");
+    let lines = lines(6000, 500);
+    let owned = owned(&nodes, &all, &lines);
+    for errno in [libc::ENOBUFS, libc::ENOMEM] {
+        let before = faults.failed(Call::Sendmsg);
+        for call in [Call::Sendmsg, Call::Sendmmsg] {
+            faults.fail(call, errno, ALWAYS);
+        }
+        send(&program, &lines, 10);
+        wait_for("failures", || {
+            (faults.failed(Call::Sendmsg) > before + 5).then_some(())
+        });
+        program.logged("the system has no room for datagrams");
+        let waits = || nodes.iter().map(|node| node.lines().len()).sum::<usize>();
+        assert_eq!(waits(), 0);
+        for call in [Call::Sendmsg, Call::Sendmmsg] {
+            faults.heal(call);
+        }
+        expect(&nodes, &owned);
+        nodes.iter().for_each(Node::forget);
+    }
+    // Well for ten seconds and more.
+    faults.pass(Duration::from_secs(11));
+    for node in &nodes {
+        program.logged(&format!("node {}: the system has room", node.name()));
+        let (drops, refused) = (
+            program.node_figure(node, "drops"),
+            program.node_figure(node, "refused"),
+        );
+        assert_eq!((drops, refused), (0, 0));
+    }
+    let log = program.log();
+    let said = log.iter().filter(|line| line.contains("no room")).count();
+    assert_eq!(said, 2, "once for each node: {log:?}");
 }

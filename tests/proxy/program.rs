@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::inject::Faults;
 use crate::node::Node;
 use crate::wait_for;
 
@@ -40,7 +41,20 @@ impl Program {
     pub fn start(nodes: &[&Node], keys: &str) -> Program {
         let directory = directory();
         write_config(&directory, nodes, keys);
-        let mut child = command()
+        Program::launch(directory, command())
+    }
+
+    /// The same, its clocks and calls in the test's hand.
+    pub fn start_with_faults(nodes: &[&Node], keys: &str) -> (Program, Faults) {
+        let directory = directory();
+        write_config(&directory, nodes, keys);
+        let faults = Faults::new(&directory);
+        let command = faults.with(command());
+        (Program::launch(directory, command), faults)
+    }
+
+    fn launch(directory: PathBuf, mut command: Command) -> Program {
+        let mut child = command
             .arg("config.js")
             .current_dir(&directory)
             .stdout(Stdio::piped())

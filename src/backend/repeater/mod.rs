@@ -2,7 +2,7 @@
 //!
 //! | file | job |
 //! |---|---|
-//! | `udp` | a target that gets datagrams, in batches; what cannot be sent is lost, and counted |
+//! | `udp` | a target that gets datagrams, in batches; what it cannot be sent is lost, and counted |
 //! | `tcp` | a target that gets a stream; what it has not acknowledged waits, and is sent again |
 //! | `queue` | packets that wait, within `repeaterBufferBytes` for each target |
 //!

@@ -3,6 +3,8 @@
 //! A connected socket tells what became of earlier packets: where nobody listens the next send fails,
 //! and that packet is tried once more, as it was not the one. After an error the name is looked up
 //! and the socket made anew, with growing pauses; what has a socket goes out meanwhile all the same.
+//! Where the system has no room for a packet it waits, as it does for an address, within
+//! `repeaterBufferBytes`.
 //! A name is also looked up every [`REFRESH`], as the original follows its DNS.
 
 use super::queue::Queue;
@@ -33,6 +35,9 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// How long a look-up may take.
 const LOOKUP: Duration = Duration::from_secs(60);
 
+/// How long to leave a socket alone that has no room although poll would call it writable.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Without an error for so long, the target is well again. An error is not told for each packet: some
 /// systems tell one in a second.
 const QUIET: Duration = Duration::from_secs(5);
@@ -47,7 +52,7 @@ pub struct Udp {
     socket: Option<(Socket, SocketAddr)>,
     token: Token,
     /// The kernel takes no more for now.
-    blocked: bool,
+    stuck: Option<Stuck>,
     lookup: Option<(Lookup, Instant)>,
     /// When to look up next, and whether that is because something went wrong.
     look_at: Option<Instant>,
@@ -61,6 +66,15 @@ pub struct Udp {
     counts: Counts,
 }
 
+/// Why it takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stuck {
+    /// The socket's buffer is full: poll tells when it is not.
+    Buffer,
+    /// Something else is full: poll does not tell.
+    Elsewhere,
+}
+
 impl Udp {
     /// Looks the target up at once.
     pub fn new(target: &Target, ipv6: bool) -> Udp {
@@ -71,7 +85,7 @@ impl Udp {
             queue: Queue::default(),
             socket: None,
             token: Token::default(),
-            blocked: false,
+            stuck: None,
             lookup: None,
             look_at: Some(Instant::now()),
             retrying: false,
@@ -127,7 +141,7 @@ impl Udp {
         });
         match opened {
             Ok(Some(socket)) => {
-                (self.socket, self.blocked) = (Some(socket), false);
+                (self.socket, self.stuck) = (Some(socket), None);
             }
             Ok(None) => {}
             // What was found before is good until it is known to be bad.
@@ -141,7 +155,7 @@ impl Udp {
     /// Sends what waits, as far as the kernel takes it.
     fn send(&mut self) {
         let mut tried = false;
-        while !self.blocked {
+        while self.stuck.is_none() {
             let Some((socket, _)) = &self.socket else {
                 return;
             };
@@ -160,13 +174,17 @@ impl Udp {
                     self.counts.sent += sent as u64;
                     tried = false;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck = Some(Stuck::Buffer);
+                }
                 Err(error) if is_passing(&error) => {}
+                Err(error) if is_full(&error) => {
+                    self.stuck = Some(Stuck::Elsewhere);
+                    self.fail(error);
+                }
                 Err(error) => {
                     // An error of its own, or one that is told a second time.
-                    let its_own = [libc::EMSGSIZE, libc::ENOBUFS, libc::ENOMEM]
-                        .map(Some)
-                        .contains(&error.raw_os_error());
+                    let its_own = error.raw_os_error() == Some(libc::EMSGSIZE);
                     self.fail(error);
                     if tried || its_own {
                         self.queue.drop_packets(1);
@@ -186,7 +204,8 @@ impl Udp {
             if self.down.set(true) {
                 log::warning!("{self}: {error}; packets for it may be lost");
             }
-            if !self.retrying && self.lookup.is_none() {
+            // Another socket would have no more room.
+            if !is_full(&error) && !self.retrying && self.lookup.is_none() {
                 self.retrying = true;
                 self.look_at = Some(now.mono + self.backoff.pause());
             }
@@ -229,6 +248,11 @@ fn open(mut addresses: Vec<SocketAddr>, ipv6: bool) -> io::Result<(Socket, Socke
     result
 }
 
+/// The system has no room, for whatever packet.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
 fn connect(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
@@ -269,15 +293,19 @@ impl Sender for Udp {
             (None, Some(at)) => poll.wake_at(at),
             (None, None) => {}
         }
-        self.token = match &self.socket {
-            Some((socket, _)) if self.blocked => poll.writes(socket.as_raw_fd()),
-            _ => Token::default(),
-        };
+        self.token = Token::default();
+        match (self.stuck, &self.socket) {
+            (Some(Stuck::Buffer), Some((socket, _))) => {
+                self.token = poll.writes(socket.as_raw_fd());
+            }
+            (Some(Stuck::Elsewhere), _) => poll.wake_at(Instant::now() + PAUSE),
+            _ => {}
+        }
     }
 
     fn turn(&mut self, poll: &PollSet, now: Now) {
-        if poll.is_ready(self.token) {
-            self.blocked = false;
+        if self.stuck == Some(Stuck::Elsewhere) || poll.is_ready(self.token) {
+            self.stuck = None;
         }
         self.look(poll, now);
         self.send();
