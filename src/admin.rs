@@ -1,8 +1,10 @@
 //! The admin console's server: connections, lines in, replies out. What the commands do is the role's.
 //!
 //! A command is a line, however it comes in (SPEC 9, point 10). A reply that can be long is made piece by
-//! piece as the client reads it ([`Commands::more`]), so that neither a listing of a million names nor
-//! a client that does not read costs memory or holds up the loop.
+//! piece as the client reads it ([`Commands::more`]), so that neither a listing of a million names costs
+//! memory nor one reply holds up the loop. Other replies are made as the commands come, until
+//! `mgmtBufferBytes` of them wait for a client that does not read: it has stalled, and its commands wait,
+//! on its side of the connection too.
 
 use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
@@ -11,6 +13,7 @@ use crate::net::bind::Listener;
 use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
 use socket2::Socket;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -21,6 +24,9 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// Bytes of a long reply made at a time.
 const PIECE: usize = 32 * 1024;
+
+/// Replies, or pieces of a long one, made for a client in one turn.
+const REPLIES: usize = 4;
 
 /// What a role does with commands.
 pub trait Commands {
@@ -59,6 +65,15 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// May delete, and say that the daemon is up or down.
     pub may_change: bool,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => write!(f, "an unknown address"),
+        }
+    }
 }
 
 /// The command `config`: an empty line, then a line for each key.
@@ -104,6 +119,8 @@ pub struct Console<L> {
     allow: Vec<Network>,
     full: log::Latch,
     refused: u64,
+    stalling: log::Latch,
+    stalls: u64,
     refusals: RateLimit,
 }
 
@@ -114,8 +131,10 @@ struct Client<L> {
     input: Vec<u8>,
     output: VecDeque<u8>,
     long: Option<L>,
-    /// There are commands that the last turn did not come to.
+    /// There is more to reply to, which the last turn did not come to.
     behind: bool,
+    /// `mgmtBufferBytes` were waiting for it, and not all of its commands are answered since.
+    stalled: bool,
     heard: Instant,
     /// No more commands: the client has closed its side, or said so.
     ending: bool,
@@ -132,6 +151,8 @@ impl<L> Console<L> {
             allow: allow.to_vec(),
             full: log::Latch::new(),
             refused: 0,
+            stalling: log::Latch::new(),
+            stalls: 0,
             refusals: RateLimit::new(REFUSALS, REFUSALS_EVERY),
         }
     }
@@ -155,16 +176,25 @@ impl<L> Console<L> {
         self.refused
     }
 
+    /// How often a client has stalled, since the start.
+    pub fn stalls(&self) -> u64 {
+        self.stalls
+    }
+
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
         self.acceptor.register(poll);
+        let limit = self.limits.mgmt_buffer_bytes;
         for client in &mut self.clients {
             let fd = client.socket.as_raw_fd();
-            client.token = if client.wants_input() {
-                poll.reads(fd)
-            } else {
-                poll.writes(fd)
+            client.token = match (client.wants_input(limit), client.output.is_empty()) {
+                (true, true) => poll.reads(fd),
+                (true, false) => poll.reads_and_writes(fd),
+                (false, _) => poll.writes(fd),
             };
+            if client.can_reply(limit) {
+                poll.wake_at(Instant::now());
+            }
             if !self.limits.mgmt_idle_timeout.is_zero() {
                 poll.wake_at(client.heard + self.limits.mgmt_idle_timeout);
             }
@@ -176,10 +206,23 @@ impl<L> Console<L> {
         if self.acceptor.is_ready(poll) {
             self.accept(now);
         }
+        let limit = self.limits.mgmt_buffer_bytes;
         for client in &mut self.clients {
-            if poll.is_ready(client.token) {
-                let buffer = self.limits.mgmt_buffer_bytes;
-                client.turn(commands, buffer, &mut self.refusals, now);
+            if !client.can_reply(limit) && !poll.is_ready(client.token) {
+                continue;
+            }
+            let before = client.stalled;
+            client.turn(commands, limit, &mut self.refusals, now);
+            if before || !client.stalled {
+                continue;
+            }
+            self.stalls += 1;
+            if self.stalling.set(true) {
+                log::warning!(
+                    "admin: the client at {} does not read: {limit} bytes wait for it, and so do its \
+                     commands (mgmtBufferBytes)",
+                    client.caller
+                );
             }
         }
     }
@@ -202,6 +245,8 @@ impl<L> Console<L> {
                 self.refused += 1;
                 continue;
             }
+            // Replies go out one by one; each would wait until the one before is acknowledged.
+            let _ = socket.set_tcp_nodelay(true);
             self.clients.push(Client {
                 caller: caller(&socket, &self.allow),
                 socket,
@@ -210,6 +255,7 @@ impl<L> Console<L> {
                 output: VecDeque::new(),
                 long: None,
                 behind: false,
+                stalled: false,
                 heard: now.mono,
                 ending: false,
                 open: true,
@@ -228,6 +274,10 @@ impl<L> Console<L> {
             client.open
                 && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
         });
+        let stalled = self.clients.iter().any(|client| client.stalled);
+        if !stalled && self.stalling.set(false) {
+            log::notice!("admin: no client has stalled any more");
+        }
     }
 }
 
@@ -254,34 +304,44 @@ impl<L> Client<L> {
     fn turn(
         &mut self,
         commands: &mut impl Commands<Long = L>,
-        buffer: usize,
+        limit: usize,
         refusals: &mut RateLimit,
         now: Now,
     ) {
-        if self.wants_input() {
-            self.read(now);
-        }
-        let mut pieces = 0;
-        while self.open && self.output.len() < buffer && pieces < 4 {
-            if !self.answer(commands, refusals, now) {
+        self.write(now);
+        let mut replies = 0;
+        loop {
+            if self.wants_input(limit) {
+                self.read(now);
+            }
+            if replies == REPLIES || !self.can_reply(limit) {
                 break;
             }
-            pieces += 1;
+            self.reply(commands, refusals, now);
+            self.write(now);
+            replies += 1;
         }
-        self.write(now);
-        self.behind = self.has_command();
-        if self.ending && self.is_done() {
+        self.stalled |= self.is_full(limit);
+        if self.ending && !self.behind && self.output.is_empty() {
             self.open = false;
         }
     }
 
-    fn wants_input(&self) -> bool {
-        !self.ending && self.is_done()
+    /// As much as may is waiting for it.
+    fn is_full(&self, limit: usize) -> bool {
+        self.output.len() >= limit
     }
 
-    /// All commands so far are answered, and the replies are out.
-    fn is_done(&self) -> bool {
-        self.output.is_empty() && self.long.is_none() && !self.behind
+    fn wants_input(&self, limit: usize) -> bool {
+        self.open && !self.ending && !self.behind && !self.is_full(limit)
+    }
+
+    /// There is something to reply to, and this is the time. A long reply goes on when all so far is out.
+    fn can_reply(&self, limit: usize) -> bool {
+        self.open
+            && self.behind
+            && !self.is_full(limit)
+            && (self.long.is_none() || self.output.is_empty())
     }
 
     fn read(&mut self, now: Now) {
@@ -304,32 +364,30 @@ impl<L> Client<L> {
                     self.open = false;
                 }
             }
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_passing(&error) => self.stalled = false,
             // A reset ends this connection and nothing else.
             Err(_) => self.open = false,
         }
+        self.behind = self.has_command();
     }
 
     fn has_command(&self) -> bool {
         self.input.contains(&b'\n')
     }
 
-    /// Makes some of a reply; `false` when there is nothing to reply to.
-    fn answer(
+    /// Makes a reply, or some of a long one.
+    fn reply(
         &mut self,
         commands: &mut impl Commands<Long = L>,
         refusals: &mut RateLimit,
         now: Now,
-    ) -> bool {
+    ) {
         let mut out = Vec::new();
         if let Some(long) = &mut self.long {
             if commands.more(long, &mut out) {
                 self.long = None;
             }
-        } else {
-            let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
-                return false;
-            };
+        } else if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let words: Vec<&str> = line.trim().split(' ').collect();
@@ -339,11 +397,10 @@ impl<L> Client<L> {
                 Reply::Refused => {
                     out.extend_from_slice(REFUSAL);
                     if refusals.allow(now.mono) {
-                        let from = self.caller.address.map(|address| address.to_string());
                         log::warning!(
                             "admin: refused \"{}\" from {}, which is not in mgmt_allow",
                             words[0],
-                            from.as_deref().unwrap_or("?")
+                            self.caller
                         );
                     }
                 }
@@ -354,7 +411,7 @@ impl<L> Client<L> {
             }
         }
         self.output.extend(out);
-        true
+        self.behind = self.long.is_some() || self.has_command();
     }
 
     fn write(&mut self, now: Now) {

@@ -85,6 +85,7 @@ impl Relay {
         figures.long_lines += self.inputs.take_long_lines();
         figures.clients = self.inputs.clients();
         figures.refused_clients = self.inputs.refused() + self.console.refused();
+        figures.stalled_consoles = self.console.stalls();
     }
 
     /// SIGTERM: no more clients, what the kernel has queued already, then what waits for nodes.

@@ -67,6 +67,7 @@ pub struct Core {
 struct Clients {
     open: usize,
     refused: u64,
+    stalled: u64,
 }
 
 /// The end has begun.
@@ -227,6 +228,7 @@ impl Daemon {
         Clients {
             open: self.inputs.clients(),
             refused,
+            stalled: self.console.stalls(),
         }
     }
 
@@ -435,6 +437,7 @@ impl Core {
         write("server.missed_flushes", self.missed_flushes as f64);
         write("server.clients", self.clients.open as f64);
         write("server.refused_clients", self.clients.refused as f64);
+        write("server.stalled_consoles", self.clients.stalled as f64);
         write("server.refused_names", refused.names as f64);
         write("server.refused_timer_values", refused.timer_values as f64);
         write("server.refused_set_members", refused.set_members as f64);

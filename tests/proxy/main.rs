@@ -7,7 +7,7 @@ mod node;
 mod program;
 mod several;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -186,6 +186,29 @@ fn the_console() {
     let mut status = status.lines();
     assert!(status.next().unwrap().starts_with("uptime: "));
     assert_eq!(status.next().unwrap(), names);
+}
+
+#[test]
+fn a_console_that_does_not_read() {
+    let nodes = nodes(1);
+    let note = "x".repeat(20_000);
+    let keys = format!("mgmtBufferBytes: 4096, note: '{note}'");
+    let program = Program::start(&[&nodes[0]], &keys);
+    let mut deaf = program.console();
+    deaf.write_all("config\n".repeat(2000).as_bytes()).unwrap();
+    wait_for("it to stall", || {
+        (program.figure("stalled_consoles") == 1).then_some(())
+    });
+    assert_eq!(program.admin("health"), "health: up\n");
+    deaf.write_all(b"quit\n").unwrap();
+    let mut replies = String::new();
+    deaf.read_to_string(&mut replies).unwrap();
+    assert_eq!(replies.matches(&note).count(), 2000);
+    program.logged("no client has stalled any more");
+    assert_eq!(program.figure("stalled_consoles"), 1);
+    let log = program.log();
+    let said = log.iter().filter(|line| line.contains("does not read: "));
+    assert_eq!(said.count(), 1, "{log:?}");
 }
 
 #[test]
