@@ -91,7 +91,8 @@ impl PollSet {
         self.deadline = None;
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    /// Waits until one of the descriptors is ready, or it is time.
+    pub fn wait(&mut self) -> io::Result<()> {
         let timeout = self
             .deadline
             .map(|when| when.saturating_duration_since(Instant::now()));

@@ -20,6 +20,13 @@ use crate::event_loop::{Now, PollSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+/// Work of one server in one turn, and at most one packet more: 1 ms of it, or 2. It is counted in bytes, for
+/// a few large packets are as much as hundreds of small ones.
+const TURN: usize = 128 * 1024;
+
+/// What a packet costs whatever is in it.
+const PACKET: usize = 256;
+
 /// The part of `shutdownTimeout` that reading what the kernel has queued may take.
 const LAST_READ: f64 = 0.25;
 
@@ -28,7 +35,6 @@ const LAST_READ: f64 = 0.25;
 pub struct Inputs {
     udp: Vec<udp::UdpServer>,
     streams: Vec<stream::StreamServer>,
-    batch: crate::sys::ReceiveBatch,
     names: Vec<String>,
 }
 
@@ -69,7 +75,6 @@ impl Inputs {
                 .iter()
                 .map(stream::StreamServer::again)
                 .collect::<Result<_, _>>()?,
-            batch: crate::sys::ReceiveBatch::default(),
             names: self.names.clone(),
         })
     }
@@ -99,7 +104,7 @@ impl Inputs {
     pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
         for server in &mut self.udp {
             if server.is_ready(poll) {
-                server.receive(&mut self.batch, packet);
+                server.receive(packet);
             }
         }
         for server in &mut self.streams {
@@ -112,8 +117,7 @@ impl Inputs {
     pub fn drain(&mut self, shutdown_timeout: Duration, packet: &mut impl FnMut(&[u8])) {
         let until = std::time::Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
         for server in &mut self.udp {
-            while server.receive(&mut self.batch, packet) > 0 && std::time::Instant::now() < until {
-            }
+            while server.receive(packet) > 0 && std::time::Instant::now() < until {}
         }
         for server in &mut self.streams {
             server.drain(until, packet);

@@ -7,6 +7,7 @@ use crate::config;
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::Listener;
+use crate::net::{PACKET, TURN};
 use memchr::{memchr, memrchr};
 use socket2::Socket;
 use std::fmt;
@@ -22,9 +23,6 @@ const LAST_ACCEPTS: usize = 8;
 
 /// Bytes read from one connection at a time.
 const CHUNK: usize = 64 * 1024;
-
-/// Bytes read in one turn from all connections of a server: 2 or 3 ms of work.
-const TURN: usize = 1024 * 1024;
 
 /// How long to leave new connections waiting when there is no descriptor for them.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -157,7 +155,7 @@ impl StreamServer {
                 return;
             }
             if poll.is_ready(self.clients[index].token) {
-                room = room.saturating_sub(self.read(index, now.mono, packet));
+                room = room.saturating_sub(PACKET + self.read(index, now.mono, packet));
             }
         }
         self.first = 0;
@@ -376,6 +374,9 @@ impl Acceptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::bind;
+    use std::io::Write;
+    use std::net::TcpStream;
 
     fn packets(chunks: &[&str], limit: usize) -> (Vec<String>, u64) {
         let mut lines = Lines::default();
@@ -403,6 +404,38 @@ mod tests {
                 (expected.iter().map(|p| p.to_string()).collect(), 0)
             );
         }
+    }
+
+    /// However many clients have something, a turn ends, and the next goes on behind them.
+    #[test]
+    fn many_clients_do_not_make_a_turn_long() {
+        let mgmt = config::MgmtConfig {
+            address: Some("127.0.0.1".to_string()),
+            port: 0,
+            allow: Vec::new(),
+        };
+        let listener = bind::console(&mgmt, bind::Options::default(), &mut Vec::new()).unwrap();
+        let address = listener.socket.local_addr().unwrap().as_socket().unwrap();
+        let mut server = StreamServer::new(listener);
+        let text = "a:1|c\n".repeat(CHUNK / 6);
+        let (count, mut turns, mut total) = (3 * TURN / text.len(), 0, 0);
+        let _clients: Vec<TcpStream> = (0..count)
+            .map(|_| {
+                let mut client = TcpStream::connect(address).unwrap();
+                client.write_all(text.as_bytes()).unwrap();
+                client
+            })
+            .collect();
+        while total < count * text.len() {
+            let (mut poll, mut bytes) = (PollSet::default(), 0);
+            server.register(&mut poll);
+            poll.wait().unwrap();
+            server.receive(&poll, Now::read(), &mut |packet| bytes += packet.len());
+            assert!(bytes < TURN + CHUNK, "{bytes} in a turn");
+            total += bytes;
+            turns += 1;
+        }
+        assert!(turns >= 3, "{turns} turns");
     }
 
     #[test]

@@ -3,23 +3,20 @@
 use crate::event_loop::{PollSet, Token};
 use crate::log;
 use crate::net::bind::{self, show_address};
+use crate::net::{PACKET, TURN};
 use crate::sys::{self, BATCH, ReceiveBatch};
 use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-
-/// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
-const BATCHES: usize = 32;
-
-/// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
-/// few of them as in hundreds.
-const TURN: usize = 256 * 1024;
+use std::time::Instant;
 
 /// See the module.
 pub struct UdpServer {
     socket: Socket,
     token: Token,
+    /// What a turn had no time for waits here.
+    batch: ReceiveBatch,
     /// The kernel's count at the last look; it wraps.
     drops: u32,
     failing: log::Latch,
@@ -32,6 +29,7 @@ impl UdpServer {
         let server = UdpServer {
             socket,
             token: Token::default(),
+            batch: ReceiveBatch::default(),
             drops,
             failing: log::Latch::new(),
         };
@@ -70,33 +68,37 @@ impl UdpServer {
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
         self.token = poll.reads(self.socket.as_raw_fd());
+        if !self.batch.is_empty() {
+            poll.wake_at(Instant::now());
+        }
     }
 
     /// Whether there is something to receive.
     pub fn is_ready(&self, poll: &PollSet) -> bool {
-        poll.is_ready(self.token)
+        poll.is_ready(self.token) || !self.batch.is_empty()
     }
 
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
     #[inline]
-    pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
-        let (mut total, mut bytes) = (0, 0);
-        for _ in 0..BATCHES {
-            match batch.receive(self.socket.as_fd()) {
+    pub fn receive(&mut self, packet: &mut impl FnMut(&[u8])) -> usize {
+        let (mut total, mut work, mut last) = (0, 0, false);
+        loop {
+            while let Some(datagram) = self.batch.take() {
+                total += 1;
+                work += PACKET + datagram.len();
+                packet(datagram);
+                if work >= TURN {
+                    return total;
+                }
+            }
+            if last {
+                return total;
+            }
+            match self.batch.receive(self.socket.as_fd()) {
                 Ok(received) => {
-                    for datagram in batch.datagrams() {
-                        bytes += datagram.len();
-                        packet(datagram);
-                    }
-                    total += received;
-                    if bytes >= TURN {
-                        return total;
-                    }
+                    self.failing.set(false);
                     // Less than a full batch: the queue was empty a moment ago.
-                    if received < BATCH {
-                        self.failing.set(false);
-                        return total;
-                    }
+                    last = received < BATCH;
                 }
                 Err(error) => {
                     // An interface that went away, or the like: the socket itself stays good.
@@ -107,7 +109,6 @@ impl UdpServer {
                 }
             }
         }
-        total
     }
 
     /// Datagrams that the kernel dropped since the last call.
@@ -133,11 +134,13 @@ mod tests {
     use super::*;
     use socket2::{Domain, Type};
     use std::net::{SocketAddr, UdpSocket};
+    use std::time::Duration;
 
     /// A turn ends after some bytes, however few datagrams they came in, and nothing is left behind.
     #[test]
     fn large_datagrams_do_not_make_a_turn_long() {
         const LENGTH: usize = 20_000;
+        const LATE: Duration = Duration::from_secs(10);
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
         socket.bind(&local.into()).unwrap();
@@ -149,22 +152,20 @@ mod tests {
             sender.send_to(&[b'x'; LENGTH], to).unwrap();
         }
         let queued = 150 - server.take_drops() as usize;
-        let (mut batch, mut turns, mut total) = (ReceiveBatch::default(), 0, 0);
-        loop {
-            let received = server.receive(&mut batch, &mut |datagram| {
-                assert_eq!(datagram.len(), LENGTH);
-            });
-            assert!(
-                received * LENGTH <= TURN + BATCH * LENGTH,
-                "{received} in a turn"
-            );
+        let (mut total, mut received) = (0, usize::MAX);
+        while received > 0 {
+            received = server.receive(&mut |datagram| assert_eq!(datagram.len(), LENGTH));
+            assert!(received * LENGTH < TURN + LENGTH, "{received} in a turn");
             total += received;
-            turns += 1;
-            if received == 0 {
-                break;
+            if total < queued {
+                // What is left of a batch does not wait for the next datagram.
+                let (mut poll, start) = (PollSet::default(), Instant::now());
+                server.register(&mut poll);
+                poll.wake_at(start + LATE);
+                poll.wait().unwrap();
+                assert!(server.is_ready(&poll) && start.elapsed() < LATE);
             }
         }
         assert_eq!(total, queued);
-        assert!(queued < 2 * BATCH || turns > 2, "{queued} in {turns} turns");
     }
 }
