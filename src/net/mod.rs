@@ -35,7 +35,16 @@ const LAST_READ: f64 = 0.25;
 pub struct Inputs {
     udp: Vec<udp::UdpServer>,
     streams: Vec<stream::StreamServer>,
+    closed: Counts,
     names: Vec<String>,
+}
+
+/// What servers that are closed had counted.
+#[derive(Default)]
+struct Counts {
+    drops: u64,
+    refused: u64,
+    long_lines: u64,
 }
 
 impl Inputs {
@@ -75,6 +84,7 @@ impl Inputs {
                 .iter()
                 .map(stream::StreamServer::again)
                 .collect::<Result<_, _>>()?,
+            closed: Counts::default(),
             names: self.names.clone(),
         })
     }
@@ -113,7 +123,7 @@ impl Inputs {
     }
 
     /// At the end: no more clients, and what the kernel has queued already, until it is empty or
-    /// its part of `shutdownTimeout` is over.
+    /// its part of `shutdownTimeout` is over. Then all servers are closed; what they counted stays.
     pub fn drain(&mut self, shutdown_timeout: Duration, packet: &mut impl FnMut(&[u8])) {
         let until = std::time::Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
         for server in &mut self.udp {
@@ -122,11 +132,19 @@ impl Inputs {
         for server in &mut self.streams {
             server.drain(until, packet);
         }
+        self.closed = Counts {
+            drops: self.take_drops(),
+            refused: self.refused(),
+            long_lines: self.take_long_lines(),
+        };
+        self.udp.clear();
+        self.streams.clear();
     }
 
     /// Datagrams that the kernel dropped since the last call.
     pub fn take_drops(&mut self) -> u64 {
-        self.udp.iter_mut().map(udp::UdpServer::take_drops).sum()
+        let open: u64 = self.udp.iter_mut().map(udp::UdpServer::take_drops).sum();
+        open + std::mem::take(&mut self.closed.drops)
     }
 
     /// Open data connections.
@@ -136,15 +154,15 @@ impl Inputs {
 
     /// Connections refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
-        self.streams.iter().map(stream::StreamServer::refused).sum()
+        let open: u64 = self.streams.iter().map(stream::StreamServer::refused).sum();
+        open + self.closed.refused
     }
 
     /// Lines too long to be handed on, since the last call.
     pub fn take_long_lines(&mut self) -> u64 {
-        self.streams
-            .iter_mut()
-            .map(stream::StreamServer::take_long_lines)
-            .sum()
+        let open = self.streams.iter_mut();
+        let open: u64 = open.map(stream::StreamServer::take_long_lines).sum();
+        open + std::mem::take(&mut self.closed.long_lines)
     }
 
     /// Drops connections that were closed in this turn or have been silent too long.

@@ -251,25 +251,46 @@ impl Lines {
             self.skipping = false;
         }
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        let (mut lines, rest) = bytes.split_at(whole);
+        let (lines, rest) = bytes.split_at(whole);
+        let mut long = 0;
         if !self.pending.is_empty() && !lines.is_empty() {
             // One packet of what had waited and what came, as the original makes it.
             self.pending.extend_from_slice(lines);
-            packet(&self.pending);
+            long += hand_on(&self.pending, limit, packet);
             self.pending = Vec::new();
-            lines = &[];
-        }
-        if !lines.is_empty() {
-            packet(lines);
+        } else {
+            long += hand_on(lines, limit, packet);
         }
         if self.pending.len() + rest.len() > limit {
             self.pending = Vec::new();
             self.skipping = true;
-            return 1;
+            return long + 1;
         }
         self.pending.extend_from_slice(rest);
-        0
+        long
     }
+}
+
+/// Hands on whole lines as one packet, but for those over the limit; how many those were. It looks at a few
+/// of the line ends only: there must be one in every `limit` bytes.
+fn hand_on(lines: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+    let (mut from, mut line, mut long) = (0, 0, 0);
+    while lines.len() - line > limit {
+        if let Some(end) = memrchr(b'\n', &lines[line..=line + limit]) {
+            line += end + 1;
+            continue;
+        }
+        if from < line {
+            packet(&lines[from..line]);
+        }
+        line += memchr(b'\n', &lines[line..]).map_or(lines.len() - line, |end| end + 1);
+        from = line;
+        long += 1;
+    }
+    if from < lines.len() {
+        packet(&lines[from..]);
+    }
+    long
 }
 
 impl fmt::Display for StreamServer {
@@ -446,5 +467,20 @@ mod tests {
             (found, count),
             (vec!["a\n".into(), "b\n".into(), "c\n".into()], 1)
         );
+        let fits = format!("{}\n", &long[1..]);
+        for (chunks, expected, count) in [
+            // However it comes.
+            (vec![format!("a\nb\n{long}\nc\n")], vec!["a\nb\n", "c\n"], 1),
+            (vec![format!("{long}\n{long}\n")], vec![], 2),
+            (vec![format!("a\n{long}\n{long}")], vec!["a\n"], 2),
+            (vec![long[1..].into(), "x\nb\n".into()], vec!["b\n"], 1),
+            (vec![long[1..].into(), "\n".into()], vec![&fits], 0),
+            (vec![fits.repeat(3)], vec![&fits.repeat(3)], 0),
+        ] {
+            let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+            let found = packets(&chunks, 10);
+            let expected = expected.iter().map(|p| p.to_string()).collect();
+            assert_eq!(found, (expected, count), "{chunks:?}");
+        }
     }
 }

@@ -77,8 +77,6 @@ struct Ending {
     until: Instant,
     /// The last flush has begun.
     last_flush: bool,
-    /// For it.
-    udp_drops: u64,
 }
 
 impl Program for Daemon {
@@ -181,13 +179,12 @@ impl Role for Daemon {
     }
 
     fn data(&mut self, poll: &PollSet, now: Now) {
-        if self.ending.is_none() {
-            self.core.intake.set_now(now);
-            let core = &mut self.core;
-            self.inputs
-                .receive(poll, now, &mut |packet| core.packet(packet));
-            core.intake.count_long_lines(self.inputs.take_long_lines());
-        }
+        let core = &mut self.core;
+        core.intake.set_now(now);
+        self.inputs
+            .receive(poll, now, &mut |packet| core.packet(packet));
+        // At the end, those of the last reading.
+        core.intake.count_long_lines(self.inputs.take_long_lines());
     }
 
     fn deadlines(&mut self, poll: &PollSet, now: Now) -> Flow {
@@ -275,13 +272,10 @@ impl Daemon {
         core.intake.set_now(now);
         self.inputs
             .drain(timeout, &mut |packet| core.packet(packet));
-        let udp_drops = self.inputs.take_drops();
-        self.inputs = Inputs::default();
         self.core.flusher.hurry();
         self.ending = Some(Ending {
             until: now.mono + timeout,
             last_flush: false,
-            udp_drops,
         });
     }
 
@@ -293,7 +287,7 @@ impl Daemon {
         let core = &mut self.core;
         if !core.flusher.is_running() && !ending.last_flush {
             ending.last_flush = true;
-            core.begin_flush(ending.udp_drops, now);
+            core.begin_flush(self.inputs.take_drops(), now);
             core.flusher.hurry();
             core.backends
                 .iter_mut()
