@@ -10,7 +10,7 @@ use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log::{self, RateLimit};
 use crate::net::bind::Listener;
-use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
+use crate::net::stream::{ACCEPTS, Acceptor, Silence, is_passing};
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::fmt;
@@ -121,6 +121,7 @@ pub struct Console<L> {
     refused: u64,
     stalling: log::Latch,
     stalls: u64,
+    silence: Silence,
     refusals: RateLimit,
 }
 
@@ -153,6 +154,7 @@ impl<L> Console<L> {
             refused: 0,
             stalling: log::Latch::new(),
             stalls: 0,
+            silence: Silence::new("mgmtIdleTimeout"),
             refusals: RateLimit::new(REFUSALS, REFUSALS_EVERY),
         }
     }
@@ -174,6 +176,11 @@ impl<L> Console<L> {
     /// Connections refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        self.silence.closed()
     }
 
     /// How often a client has stalled, since the start.
@@ -269,10 +276,11 @@ impl<L> Console<L> {
         if let Some(more) = self.refusals.summary(now.mono) {
             log::warning!("admin: refused {more} more commands from outside mgmt_allow");
         }
-        let idle = self.limits.mgmt_idle_timeout;
+        let (idle, listener) = (self.limits.mgmt_idle_timeout, self.acceptor.listener());
+        let silence = &mut self.silence;
+        silence.report(listener, now.mono);
         self.clients.retain(|client| {
-            client.open
-                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+            client.open && !silence.is_over(client.heard, idle, listener, now.mono)
         });
         let stalled = self.clients.iter().any(|client| client.stalled);
         if !stalled && self.stalling.set(false) {

@@ -44,6 +44,7 @@ pub struct Inputs {
 struct Counts {
     drops: u64,
     refused: u64,
+    silent: u64,
     long_lines: u64,
 }
 
@@ -135,6 +136,7 @@ impl Inputs {
         self.closed = Counts {
             drops: self.take_drops(),
             refused: self.refused(),
+            silent: self.silent(),
             long_lines: self.take_long_lines(),
         };
         self.udp.clear();
@@ -156,6 +158,12 @@ impl Inputs {
     pub fn refused(&self) -> u64 {
         let open: u64 = self.streams.iter().map(stream::StreamServer::refused).sum();
         open + self.closed.refused
+    }
+
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        let open: u64 = self.streams.iter().map(stream::StreamServer::silent).sum();
+        open + self.closed.silent
     }
 
     /// Lines too long to be handed on, since the last call.

@@ -24,6 +24,9 @@ const LAST_ACCEPTS: usize = 8;
 /// Bytes read from one connection at a time.
 const CHUNK: usize = 64 * 1024;
 
+/// Silent connections are told of once in so long; those between are summed up.
+const SILENT_EVERY: Duration = Duration::from_secs(60);
+
 /// How long to leave new connections waiting when there is no descriptor for them.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,6 +61,7 @@ pub struct StreamServer {
     first: usize,
     full: log::Latch,
     refused: u64,
+    silence: Silence,
     long_lines: u64,
 }
 
@@ -93,6 +97,7 @@ impl StreamServer {
             first: 0,
             full: log::Latch::new(),
             refused: 0,
+            silence: Silence::new("tcpIdleTimeout"),
             long_lines: 0,
         }
     }
@@ -120,6 +125,11 @@ impl StreamServer {
     /// Connections refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        self.silence.closed
     }
 
     /// Lines passed over because they were too long, since the last call.
@@ -228,10 +238,11 @@ impl StreamServer {
 
     /// Drops connections that were closed in this turn or have been silent too long.
     pub fn reap(&mut self, now: Now) {
-        let idle = self.limits.idle;
+        let (idle, listener) = (self.limits.idle, &self.acceptor.listener);
+        let silence = &mut self.silence;
+        silence.report(listener, now.mono);
         self.clients.retain(|client| {
-            client.open
-                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+            client.open && !silence.is_over(client.heard, idle, listener, now.mono)
         });
         // The buffer is only kept while there is someone to read from.
         if self.clients.is_empty() {
@@ -296,6 +307,56 @@ fn hand_on(lines: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
 impl fmt::Display for StreamServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.acceptor.listener.fmt(f)
+    }
+}
+
+/// Connections that were silent too long, of one server.
+pub struct Silence {
+    key: &'static str,
+    closed: u64,
+    told: log::RateLimit,
+}
+
+impl Silence {
+    /// None so far. `key` is that of the time-out.
+    pub const fn new(key: &'static str) -> Silence {
+        Silence {
+            key,
+            closed: 0,
+            told: log::RateLimit::new(1, SILENT_EVERY),
+        }
+    }
+
+    /// How many there were.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Whether a connection is to be closed, last heard of then; with a time-out of zero, never. It is
+    /// counted and told.
+    pub fn is_over(
+        &mut self,
+        heard: Instant,
+        timeout: Duration,
+        server: &Listener,
+        now: Instant,
+    ) -> bool {
+        let over = !timeout.is_zero() && now.saturating_duration_since(heard) >= timeout;
+        if over {
+            self.closed += 1;
+            if self.told.allow(now) {
+                let key = self.key;
+                log::notice!("{server}: closed a client silent for {timeout:?} ({key})");
+            }
+        }
+        over
+    }
+
+    /// Once a turn: sums up those that were not told.
+    pub fn report(&mut self, server: &Listener, now: Instant) {
+        if let Some(more) = self.told.summary(now) {
+            log::notice!("{server}: closed {more} more silent clients ({})", self.key);
+        }
     }
 }
 

@@ -96,6 +96,7 @@ impl Relay {
         figures.long_lines += long_lines;
         figures.clients = self.inputs.clients();
         figures.refused_clients = self.inputs.refused() + self.console.refused();
+        figures.silent_clients = self.inputs.silent() + self.console.silent();
         figures.stalled_consoles = self.console.stalls();
         if self.long_lines.set(long_lines > 0) {
             if long_lines > 0 {

@@ -67,6 +67,7 @@ pub struct Core {
 struct Clients {
     open: usize,
     refused: u64,
+    silent: u64,
     stalled: u64,
 }
 
@@ -225,6 +226,7 @@ impl Daemon {
         Clients {
             open: self.inputs.clients(),
             refused,
+            silent: self.inputs.silent() + self.console.silent(),
             stalled: self.console.stalls(),
         }
     }
@@ -431,6 +433,7 @@ impl Core {
         write("server.missed_flushes", self.missed_flushes as f64);
         write("server.clients", self.clients.open as f64);
         write("server.refused_clients", self.clients.refused as f64);
+        write("server.silent_clients", self.clients.silent as f64);
         write("server.stalled_consoles", self.clients.stalled as f64);
         write("server.refused_names", refused.names as f64);
         write("server.refused_timer_values", refused.timer_values as f64);

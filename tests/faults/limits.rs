@@ -155,7 +155,7 @@ fn console_clients() {
     });
 }
 
-/// Silent clients are let go; those that speak are not.
+/// Silent clients are let go, counted, and told of once; those that speak are not.
 #[test]
 fn idle_time_outs() {
     let dir = Dir::new();
@@ -164,8 +164,8 @@ fn idle_time_outs() {
     );
     let daemon = Daemon::start(&dir, &config);
     let start = Instant::now();
-    let (silent, mut speaking) = (daemon.tcp(), daemon.tcp());
-    let silent_console = TcpStream::connect(daemon.address("admin")).unwrap();
+    let (silent, mut speaking) = ([(); 3].map(|()| daemon.tcp()), daemon.tcp());
+    let silent_consoles = [(); 2].map(|()| TcpStream::connect(daemon.address("admin")).unwrap());
     let mut speaking_console = daemon.console();
     let mut lines = 0;
     while start.elapsed() < Duration::from_millis(2500) {
@@ -174,7 +174,14 @@ fn idle_time_outs() {
         lines += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(is_closed(&silent) && is_closed(&silent_console));
+    assert!(silent.iter().chain(&silent_consoles).all(is_closed));
+    let stats = speaking_console.ask("stats", "END\n\n");
+    assert!(stats.contains("server.silent_clients: 5\n"), "{stats}");
+    said_once(&daemon, "closed a client silent for 800ms (tcpIdleTimeout)");
+    said_once(
+        &daemon,
+        "closed a client silent for 800ms (mgmtIdleTimeout)",
+    );
     speaking.write_all(b"a:1|c\n").unwrap();
     daemon.wait_received(lines + 1);
     assert!(speaking_console.ask("health", "\n").starts_with("health"));
@@ -196,10 +203,21 @@ fn line_bytes() {
     endless.write_all(b"\na:1|c\n").unwrap();
     daemon.wait_received(8);
     daemon.wait_own("bad_lines_seen", 3);
+    let told = |count| {
+        wait_until("the log", || {
+            (log_lines(&daemon, "longer than maxLineBytes") == count).then_some(())
+        });
+    };
+    told(3);
+    // However many: each a bad line like any other, of which ten are told.
+    daemon.send_tcp(&format!("{over}:1|c\n").repeat(100));
+    daemon.wait_own("bad_lines_seen", 103);
+    told(10);
     let mut console = daemon.console();
     assert_eq!(console.counter("a"), Some(3.0));
     assert_eq!(console.counter(&fits), Some(2.0));
     assert_eq!(console.counter(&over), None);
+    told(10);
 }
 
 /// A console that asks for a long listing and does not read it costs its buffer, and no more.
