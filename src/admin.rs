@@ -1,16 +1,19 @@
 //! The admin console's server: connections, lines in, replies out. What the commands do is the role's.
 //!
 //! A command is a line, however it comes in (SPEC 9, point 10). A reply that can be long is made piece by
-//! piece as the client reads it ([`Commands::more`]), so that neither a listing of a million names nor
-//! a client that does not read costs memory or holds up the loop.
+//! piece as the client reads it ([`Commands::more`]), so that neither a listing of a million names costs
+//! memory nor one reply holds up the loop. Other replies are made as the commands come, until
+//! `mgmtBufferBytes` of them wait for a client that does not read: it has stalled, and its commands wait,
+//! on its side of the connection too.
 
 use crate::config::{Limits, Network};
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log::{self, RateLimit};
 use crate::net::bind::Listener;
-use crate::net::stream::{ACCEPTS, Acceptor, is_passing};
+use crate::net::stream::{ACCEPTS, Acceptor, Silence, is_passing};
 use socket2::Socket;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -22,9 +25,9 @@ const MAX_LINE: usize = 64 * 1024;
 /// Bytes of a long reply made at a time.
 const PIECE: usize = 32 * 1024;
 
-/// Replies, or pieces of them, that are made in one turn: for all clients, and for one of them.
-const PIECES: usize = 8;
-const PIECES_EACH: usize = 4;
+/// Replies, or pieces of a long one, made in one turn: for all clients, and for one of them.
+const REPLIES: usize = 8;
+const REPLIES_EACH: usize = 4;
 
 /// What a role does with commands.
 pub trait Commands {
@@ -63,6 +66,15 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// May delete, and say that the daemon is up or down.
     pub may_change: bool,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => write!(f, "an unknown address"),
+        }
+    }
 }
 
 /// The command `config`: an empty line, then a line for each key.
@@ -108,6 +120,9 @@ pub struct Console<L> {
     allow: Vec<Network>,
     full: log::Latch,
     refused: u64,
+    stalling: log::Latch,
+    stalls: u64,
+    silence: Silence,
     refusals: RateLimit,
 }
 
@@ -118,8 +133,10 @@ struct Client<L> {
     input: Vec<u8>,
     output: VecDeque<u8>,
     long: Option<L>,
-    /// There are commands that the last turn did not come to.
+    /// There is more to reply to, which the last turn did not come to.
     behind: bool,
+    /// `mgmtBufferBytes` were waiting for it, and not all of its commands are answered since.
+    stalled: bool,
     heard: Instant,
     /// No more commands: the client has closed its side, or said so.
     ending: bool,
@@ -136,6 +153,9 @@ impl<L> Console<L> {
             allow: allow.to_vec(),
             full: log::Latch::new(),
             refused: 0,
+            stalling: log::Latch::new(),
+            stalls: 0,
+            silence: Silence::new("mgmtIdleTimeout"),
             refusals: RateLimit::new(REFUSALS, REFUSALS_EVERY),
         }
     }
@@ -159,16 +179,30 @@ impl<L> Console<L> {
         self.refused
     }
 
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        self.silence.closed()
+    }
+
+    /// How often a client has stalled, since the start.
+    pub fn stalls(&self) -> u64 {
+        self.stalls
+    }
+
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
         self.acceptor.register(poll);
+        let limit = self.limits.mgmt_buffer_bytes;
         for client in &mut self.clients {
             let fd = client.socket.as_raw_fd();
-            client.token = if client.wants_input() {
-                poll.reads(fd)
-            } else {
-                poll.writes(fd)
+            client.token = match (client.wants_input(limit), client.output.is_empty()) {
+                (true, true) => poll.reads(fd),
+                (true, false) => poll.reads_and_writes(fd),
+                (false, _) => poll.writes(fd),
             };
+            if client.can_reply(limit) {
+                poll.wake_at(Instant::now());
+            }
             if !self.limits.mgmt_idle_timeout.is_zero() {
                 poll.wake_at(client.heard + self.limits.mgmt_idle_timeout);
             }
@@ -180,11 +214,24 @@ impl<L> Console<L> {
         if self.acceptor.is_ready(poll) {
             self.accept(now);
         }
-        let mut pieces = PIECES;
+        let limit = self.limits.mgmt_buffer_bytes;
+        let mut replies = REPLIES;
         for client in &mut self.clients {
-            if pieces > 0 && poll.is_ready(client.token) {
-                let buffer = self.limits.mgmt_buffer_bytes;
-                pieces -= client.turn(commands, buffer, pieces, &mut self.refusals, now);
+            if !client.can_reply(limit) && !poll.is_ready(client.token) {
+                continue;
+            }
+            let before = client.stalled;
+            replies -= client.turn(commands, limit, replies, &mut self.refusals, now);
+            if before || !client.stalled {
+                continue;
+            }
+            self.stalls += 1;
+            if self.stalling.set(true) {
+                log::warning!(
+                    "admin: the client at {} does not read: {limit} bytes wait for it, and so do its \
+                     commands (mgmtBufferBytes)",
+                    client.caller
+                );
             }
         }
         // Another one is first in the next turn, so that those there was no time for have theirs.
@@ -211,6 +258,8 @@ impl<L> Console<L> {
                 self.refused += 1;
                 continue;
             }
+            // Replies go out one by one; each would wait until the one before is acknowledged.
+            let _ = socket.set_tcp_nodelay(true);
             self.clients.push(Client {
                 caller: caller(&socket, &self.allow),
                 socket,
@@ -219,6 +268,7 @@ impl<L> Console<L> {
                 output: VecDeque::new(),
                 long: None,
                 behind: false,
+                stalled: false,
                 heard: now.mono,
                 ending: false,
                 open: true,
@@ -232,11 +282,16 @@ impl<L> Console<L> {
         if let Some(more) = self.refusals.summary(now.mono) {
             log::warning!("admin: refused {more} more commands from outside mgmt_allow");
         }
-        let idle = self.limits.mgmt_idle_timeout;
+        let (idle, listener) = (self.limits.mgmt_idle_timeout, self.acceptor.listener());
+        let silence = &mut self.silence;
+        silence.report(listener, now.mono);
         self.clients.retain(|client| {
-            client.open
-                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+            client.open && !silence.is_over(client.heard, idle, listener, now.mono)
         });
+        let stalled = self.clients.iter().any(|client| client.stalled);
+        if !stalled && self.stalling.set(false) {
+            log::notice!("admin: no client has stalled any more");
+        }
     }
 }
 
@@ -260,40 +315,50 @@ fn caller(socket: &Socket, allow: &[Network]) -> Caller {
 }
 
 impl<L> Client<L> {
-    /// Makes at most `most` pieces of replies; how many they were.
+    /// Makes at most `most` replies, or pieces of them; how many they were.
     fn turn(
         &mut self,
         commands: &mut impl Commands<Long = L>,
-        buffer: usize,
+        limit: usize,
         most: usize,
         refusals: &mut RateLimit,
         now: Now,
     ) -> usize {
-        if self.wants_input() {
-            self.read(now);
-        }
-        let mut pieces = 0;
-        while self.open && self.output.len() < buffer && pieces < most.min(PIECES_EACH) {
-            if !self.answer(commands, refusals, now) {
+        self.write(now);
+        let mut replies = 0;
+        loop {
+            if self.wants_input(limit) {
+                self.read(now);
+            }
+            if replies == most.min(REPLIES_EACH) || !self.can_reply(limit) {
                 break;
             }
-            pieces += 1;
+            self.reply(commands, refusals, now);
+            self.write(now);
+            replies += 1;
         }
-        self.write(now);
-        self.behind = self.has_command();
-        if self.ending && self.is_done() {
+        self.stalled |= self.is_full(limit);
+        if self.ending && !self.behind && self.output.is_empty() {
             self.open = false;
         }
-        pieces
+        replies
     }
 
-    fn wants_input(&self) -> bool {
-        !self.ending && self.is_done()
+    /// As much as may is waiting for it.
+    fn is_full(&self, limit: usize) -> bool {
+        self.output.len() >= limit
     }
 
-    /// All commands so far are answered, and the replies are out.
-    fn is_done(&self) -> bool {
-        self.output.is_empty() && self.long.is_none() && !self.behind
+    fn wants_input(&self, limit: usize) -> bool {
+        self.open && !self.ending && !self.behind && !self.is_full(limit)
+    }
+
+    /// There is something to reply to, and this is the time. A long reply goes on when all so far is out.
+    fn can_reply(&self, limit: usize) -> bool {
+        self.open
+            && self.behind
+            && !self.is_full(limit)
+            && (self.long.is_none() || self.output.is_empty())
     }
 
     fn read(&mut self, now: Now) {
@@ -316,32 +381,30 @@ impl<L> Client<L> {
                     self.open = false;
                 }
             }
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_passing(&error) => self.stalled = false,
             // A reset ends this connection and nothing else.
             Err(_) => self.open = false,
         }
+        self.behind = self.has_command();
     }
 
     fn has_command(&self) -> bool {
         self.input.contains(&b'\n')
     }
 
-    /// Makes some of a reply; `false` when there is nothing to reply to.
-    fn answer(
+    /// Makes a reply, or some of a long one.
+    fn reply(
         &mut self,
         commands: &mut impl Commands<Long = L>,
         refusals: &mut RateLimit,
         now: Now,
-    ) -> bool {
+    ) {
         let mut out = Vec::new();
         if let Some(long) = &mut self.long {
             if commands.more(long, &mut out) {
                 self.long = None;
             }
-        } else {
-            let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
-                return false;
-            };
+        } else if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let words: Vec<&str> = line.trim().split(' ').collect();
@@ -351,11 +414,10 @@ impl<L> Client<L> {
                 Reply::Refused => {
                     out.extend_from_slice(REFUSAL);
                     if refusals.allow(now.mono) {
-                        let from = self.caller.address.map(|address| address.to_string());
                         log::warning!(
                             "admin: refused \"{}\" from {}, which is not in mgmt_allow",
                             words[0],
-                            from.as_deref().unwrap_or("?")
+                            self.caller
                         );
                     }
                 }
@@ -366,7 +428,7 @@ impl<L> Client<L> {
             }
         }
         self.output.extend(out);
-        true
+        self.behind = self.long.is_some() || self.has_command();
     }
 
     fn write(&mut self, now: Now) {
@@ -488,7 +550,7 @@ mod tests {
             let (before, there) = (commands.made, console.clients.len());
             console.turn(&mut commands, &poll, Now::read());
             assert!(
-                commands.made - before <= PIECES,
+                commands.made - before <= REPLIES,
                 "{}",
                 commands.made - before
             );

@@ -94,9 +94,10 @@ impl PollSet {
         self.deadline = None;
     }
 
-    /// Waits for what was asked for: the loop does, and tests that have none. Where the system cannot tell what is ready (it is short of memory), all of it may be: no call
-    /// on any descriptor blocks, and each says itself what there is.
-    pub(crate) fn wait(&mut self) {
+    /// Waits until a descriptor is ready, or it is time. Where the system cannot tell what is ready (it is
+    /// short of memory), all of it may be: no call on any descriptor blocks, and each says itself what
+    /// there is.
+    pub fn wait(&mut self) {
         let timeout = self
             .deadline
             .map(|when| when.saturating_duration_since(Instant::now()));

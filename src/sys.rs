@@ -69,6 +69,7 @@ pub struct ReceiveBatch {
     vectors: Box<[libc::iovec; BATCH]>,
     headers: Box<[libc::mmsghdr; BATCH]>,
     received: usize,
+    taken: usize,
 }
 
 impl Default for ReceiveBatch {
@@ -91,14 +92,16 @@ impl Default for ReceiveBatch {
             vectors,
             headers,
             received: 0,
+            taken: 0,
         }
     }
 }
 
 impl ReceiveBatch {
-    /// Receives what is there, up to [`BATCH`] datagrams, and gives their number; 0 if there is none.
+    /// Receives what is there, up to [`BATCH`] datagrams, and gives their number; 0 if there is none. What
+    /// was not taken of the last batch is gone.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.received = 0;
+        (self.received, self.taken) = (0, 0);
         debug_assert!(self.vectors.iter().all(|vector| vector.iov_len == DATAGRAM));
         // SAFETY: headers, vectors and buffers live in boxes of ours that do not move, and each
         // vector names DATAGRAM bytes inside its own stride of the buffers.
@@ -123,16 +126,20 @@ impl ReceiveBatch {
         Ok(self.received)
     }
 
-    /// The datagrams of the last call. One that was cut short (which [`DATAGRAM`] rules out for UDP)
-    /// comes as far as it reached.
-    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        self.headers[..self.received]
-            .iter()
-            .enumerate()
-            .map(|(index, header)| {
-                let length = (header.msg_len as usize).min(DATAGRAM);
-                &self.buffers[index * STRIDE..index * STRIDE + length]
-            })
+    /// The next datagram of the batch, once each. One that was cut short (which [`DATAGRAM`] rules out for
+    /// UDP) comes as far as it reached.
+    #[inline]
+    pub fn take(&mut self) -> Option<&[u8]> {
+        let index = self.taken;
+        let header = self.headers[..self.received].get(index)?;
+        self.taken += 1;
+        let length = (header.msg_len as usize).min(DATAGRAM);
+        Some(&self.buffers[index * STRIDE..index * STRIDE + length])
+    }
+
+    /// All are taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.received
     }
 }
 

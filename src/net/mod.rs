@@ -22,6 +22,13 @@ use crate::event_loop::{Now, PollSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+/// Work of one server in one turn, and at most one packet more: 1 ms of it, or 2. It is counted in bytes, for
+/// a few large packets are as much as hundreds of small ones.
+const TURN: usize = 128 * 1024;
+
+/// What a packet costs whatever is in it.
+const PACKET: usize = 256;
+
 /// The part of `shutdownTimeout` that reading what the kernel has queued may take.
 const LAST_READ: f64 = 0.25;
 
@@ -30,8 +37,17 @@ const LAST_READ: f64 = 0.25;
 pub struct Inputs {
     udp: Vec<udp::UdpServer>,
     streams: Vec<stream::StreamServer>,
-    batch: crate::sys::ReceiveBatch,
+    closed: Counts,
     names: Vec<String>,
+}
+
+/// What servers that are closed had counted.
+#[derive(Default)]
+struct Counts {
+    drops: u64,
+    refused: u64,
+    silent: u64,
+    long_lines: u64,
 }
 
 impl Inputs {
@@ -71,7 +87,7 @@ impl Inputs {
                 .iter()
                 .map(stream::StreamServer::again)
                 .collect::<Result<_, _>>()?,
-            batch: crate::sys::ReceiveBatch::default(),
+            closed: Counts::default(),
             names: self.names.clone(),
         })
     }
@@ -101,7 +117,7 @@ impl Inputs {
     pub fn receive(&mut self, poll: &PollSet, now: Now, packet: &mut impl FnMut(&[u8])) {
         for server in &mut self.udp {
             if server.is_ready(poll, now) {
-                let count = server.receive(&mut self.batch, packet);
+                let count = server.receive(packet);
                 server.took(count, now);
             }
         }
@@ -111,21 +127,29 @@ impl Inputs {
     }
 
     /// At the end: no more clients, and what the kernel has queued already, until it is empty or
-    /// its part of `shutdownTimeout` is over.
+    /// its part of `shutdownTimeout` is over. Then all servers are closed; what they counted stays.
     pub fn drain(&mut self, shutdown_timeout: Duration, packet: &mut impl FnMut(&[u8])) {
         let until = std::time::Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
         for server in &mut self.udp {
-            while server.receive(&mut self.batch, packet) > 0 && std::time::Instant::now() < until {
-            }
+            while server.receive(packet) > 0 && std::time::Instant::now() < until {}
         }
         for server in &mut self.streams {
             server.drain(until, packet);
         }
+        self.closed = Counts {
+            drops: self.take_drops(),
+            refused: self.refused(),
+            silent: self.silent(),
+            long_lines: self.take_long_lines(),
+        };
+        self.udp.clear();
+        self.streams.clear();
     }
 
     /// Datagrams that the kernel dropped since the last call.
     pub fn take_drops(&mut self) -> u64 {
-        self.udp.iter_mut().map(udp::UdpServer::take_drops).sum()
+        let open: u64 = self.udp.iter_mut().map(udp::UdpServer::take_drops).sum();
+        open + std::mem::take(&mut self.closed.drops)
     }
 
     /// Open data connections.
@@ -135,15 +159,21 @@ impl Inputs {
 
     /// Connections refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
-        self.streams.iter().map(stream::StreamServer::refused).sum()
+        let open: u64 = self.streams.iter().map(stream::StreamServer::refused).sum();
+        open + self.closed.refused
+    }
+
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        let open: u64 = self.streams.iter().map(stream::StreamServer::silent).sum();
+        open + self.closed.silent
     }
 
     /// Lines too long to be handed on, since the last call.
     pub fn take_long_lines(&mut self) -> u64 {
-        self.streams
-            .iter_mut()
-            .map(stream::StreamServer::take_long_lines)
-            .sum()
+        let open = self.streams.iter_mut();
+        let open: u64 = open.map(stream::StreamServer::take_long_lines).sum();
+        open + std::mem::take(&mut self.closed.long_lines)
     }
 
     /// Drops connections that were closed in this turn or have been silent too long.

@@ -7,6 +7,7 @@ use crate::config;
 use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::Listener;
+use crate::net::{PACKET, TURN};
 use memchr::{memchr, memrchr};
 use socket2::Socket;
 use std::fmt;
@@ -23,8 +24,8 @@ const LAST_ACCEPTS: usize = 8;
 /// Bytes read from one connection at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// Bytes read in one turn from all connections of a server: 2 or 3 ms of work.
-const TURN: usize = 1024 * 1024;
+/// Silent connections are told of once in so long; those between are summed up.
+const SILENT_EVERY: Duration = Duration::from_secs(60);
 
 /// How long to leave new connections waiting when there is no descriptor for them.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -60,6 +61,7 @@ pub struct StreamServer {
     first: usize,
     full: log::Latch,
     refused: u64,
+    silence: Silence,
     long_lines: u64,
 }
 
@@ -95,6 +97,7 @@ impl StreamServer {
             first: 0,
             full: log::Latch::new(),
             refused: 0,
+            silence: Silence::new("tcpIdleTimeout"),
             long_lines: 0,
         }
     }
@@ -117,6 +120,11 @@ impl StreamServer {
     /// Connections refused because there were too many, since the start.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Connections closed because they were silent too long, since the start.
+    pub fn silent(&self) -> u64 {
+        self.silence.closed
     }
 
     /// Lines passed over because they were too long, since the last call.
@@ -152,7 +160,7 @@ impl StreamServer {
                 return;
             }
             if poll.is_ready(self.clients[index].token) {
-                room = room.saturating_sub(self.read(index, now.mono, packet));
+                room = room.saturating_sub(PACKET + self.read(index, now.mono, packet));
             }
         }
         self.first = 0;
@@ -225,10 +233,11 @@ impl StreamServer {
 
     /// Drops connections that were closed in this turn or have been silent too long.
     pub fn reap(&mut self, now: Now) {
-        let idle = self.limits.idle;
+        let (idle, listener) = (self.limits.idle, &self.acceptor.listener);
+        let silence = &mut self.silence;
+        silence.report(listener, now.mono);
         self.clients.retain(|client| {
-            client.open
-                && (idle.is_zero() || now.mono.saturating_duration_since(client.heard) < idle)
+            client.open && !silence.is_over(client.heard, idle, listener, now.mono)
         });
         // The buffer is only kept while there is someone to read from.
         if self.clients.is_empty() {
@@ -248,30 +257,101 @@ impl Lines {
             self.skipping = false;
         }
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        let (mut lines, rest) = bytes.split_at(whole);
+        let (lines, rest) = bytes.split_at(whole);
+        let mut long = 0;
         if !self.pending.is_empty() && !lines.is_empty() {
             // One packet of what had waited and what came, as the original makes it.
             self.pending.extend_from_slice(lines);
-            packet(&self.pending);
+            long += hand_on(&self.pending, limit, packet);
             self.pending = Vec::new();
-            lines = &[];
-        }
-        if !lines.is_empty() {
-            packet(lines);
+        } else {
+            long += hand_on(lines, limit, packet);
         }
         if self.pending.len() + rest.len() > limit {
             self.pending = Vec::new();
             self.skipping = true;
-            return 1;
+            return long + 1;
         }
         self.pending.extend_from_slice(rest);
-        0
+        long
     }
+}
+
+/// Hands on whole lines as one packet, but for those over the limit; how many those were. It looks at a few
+/// of the line ends only: there must be one in every `limit` bytes.
+fn hand_on(lines: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+    let (mut from, mut line, mut long) = (0, 0, 0);
+    while lines.len() - line > limit {
+        if let Some(end) = memrchr(b'\n', &lines[line..=line + limit]) {
+            line += end + 1;
+            continue;
+        }
+        if from < line {
+            packet(&lines[from..line]);
+        }
+        line += memchr(b'\n', &lines[line..]).map_or(lines.len() - line, |end| end + 1);
+        from = line;
+        long += 1;
+    }
+    if from < lines.len() {
+        packet(&lines[from..]);
+    }
+    long
 }
 
 impl fmt::Display for StreamServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.acceptor.listener.fmt(f)
+    }
+}
+
+/// Connections that were silent too long, of one server.
+pub struct Silence {
+    key: &'static str,
+    closed: u64,
+    told: log::RateLimit,
+}
+
+impl Silence {
+    /// None so far. `key` is that of the time-out.
+    pub const fn new(key: &'static str) -> Silence {
+        Silence {
+            key,
+            closed: 0,
+            told: log::RateLimit::new(1, SILENT_EVERY),
+        }
+    }
+
+    /// How many there were.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Whether a connection is to be closed, last heard of then; with a time-out of zero, never. It is
+    /// counted and told.
+    pub fn is_over(
+        &mut self,
+        heard: Instant,
+        timeout: Duration,
+        server: &Listener,
+        now: Instant,
+    ) -> bool {
+        let over = !timeout.is_zero() && now.saturating_duration_since(heard) >= timeout;
+        if over {
+            self.closed += 1;
+            if self.told.allow(now) {
+                let key = self.key;
+                log::notice!("{server}: closed a client silent for {timeout:?} ({key})");
+            }
+        }
+        over
+    }
+
+    /// Once a turn: sums up those that were not told.
+    pub fn report(&mut self, server: &Listener, now: Instant) {
+        if let Some(more) = self.told.summary(now) {
+            log::notice!("{server}: closed {more} more silent clients ({})", self.key);
+        }
     }
 }
 
@@ -371,6 +451,9 @@ impl Acceptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::bind;
+    use std::io::Write;
+    use std::net::TcpStream;
 
     fn packets(chunks: &[&str], limit: usize) -> (Vec<String>, u64) {
         let mut lines = Lines::default();
@@ -400,6 +483,38 @@ mod tests {
         }
     }
 
+    /// However many clients have something, a turn ends, and the next goes on behind them.
+    #[test]
+    fn many_clients_do_not_make_a_turn_long() {
+        let mgmt = config::MgmtConfig {
+            address: Some("127.0.0.1".to_string()),
+            port: 0,
+            allow: Vec::new(),
+        };
+        let listener = bind::console(&mgmt, bind::Options::default(), &mut Vec::new()).unwrap();
+        let address = listener.socket.local_addr().unwrap().as_socket().unwrap();
+        let mut server = StreamServer::new(listener);
+        let text = "a:1|c\n".repeat(CHUNK / 6);
+        let (count, mut turns, mut total) = (3 * TURN / text.len(), 0, 0);
+        let _clients: Vec<TcpStream> = (0..count)
+            .map(|_| {
+                let mut client = TcpStream::connect(address).unwrap();
+                client.write_all(text.as_bytes()).unwrap();
+                client
+            })
+            .collect();
+        while total < count * text.len() {
+            let (mut poll, mut bytes) = (PollSet::default(), 0);
+            server.register(&mut poll);
+            poll.wait();
+            server.receive(&poll, Now::read(), &mut |packet| bytes += packet.len());
+            assert!(bytes < TURN + CHUNK, "{bytes} in a turn");
+            total += bytes;
+            turns += 1;
+        }
+        assert!(turns >= 3, "{turns} turns");
+    }
+
     #[test]
     fn a_line_over_the_limit_is_passed_over() {
         let long = "x".repeat(11);
@@ -408,5 +523,20 @@ mod tests {
             (found, count),
             (vec!["a\n".into(), "b\n".into(), "c\n".into()], 1)
         );
+        let fits = format!("{}\n", &long[1..]);
+        for (chunks, expected, count) in [
+            // However it comes.
+            (vec![format!("a\nb\n{long}\nc\n")], vec!["a\nb\n", "c\n"], 1),
+            (vec![format!("{long}\n{long}\n")], vec![], 2),
+            (vec![format!("a\n{long}\n{long}")], vec!["a\n"], 2),
+            (vec![long[1..].into(), "x\nb\n".into()], vec!["b\n"], 1),
+            (vec![long[1..].into(), "\n".into()], vec![&fits], 0),
+            (vec![fits.repeat(3)], vec![&fits.repeat(3)], 0),
+        ] {
+            let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+            let found = packets(&chunks, 10);
+            let expected = expected.iter().map(|p| p.to_string()).collect();
+            assert_eq!(found, (expected, count), "{chunks:?}");
+        }
     }
 }

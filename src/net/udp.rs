@@ -4,19 +4,13 @@ use crate::event_loop::{Now, PollSet, Token};
 use crate::log;
 use crate::net::bind::{self, show_address};
 use crate::net::gather::{self, Gather};
+use crate::net::{PACKET, TURN};
 use crate::sys::{self, BATCH, ReceiveBatch};
 use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
-
-/// Batches in one turn: some 1,000 datagrams, 2 or 3 ms of work when they are full of lines.
-const BATCHES: usize = 32;
-
-/// Bytes in one turn, and one batch more: datagrams can be large, and then there is as much work in a
-/// few of them as in hundreds.
-const TURN: usize = 256 * 1024;
 
 /// How long to leave a socket alone that gives an error: asked again at once, it may give the same.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -25,6 +19,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct UdpServer {
     socket: Socket,
     token: Token,
+    /// What a turn had no time for waits here.
+    batch: ReceiveBatch,
     /// The kernel's count at the last look; it wraps.
     drops: u32,
     failing: log::Latch,
@@ -41,6 +37,7 @@ impl UdpServer {
         let mut server = UdpServer {
             socket,
             token: Token::default(),
+            batch: ReceiveBatch::default(),
             drops,
             failing: log::Latch::new(),
             gather: None,
@@ -86,7 +83,12 @@ impl UdpServer {
 
     /// Says what to wait for.
     pub fn register(&mut self, poll: &mut PollSet) {
-        self.token = match self.not_before {
+        let time = if self.batch.is_empty() {
+            self.not_before
+        } else {
+            Some(Instant::now())
+        };
+        self.token = match time {
             Some(time) => {
                 poll.wake_at(time);
                 Token::default()
@@ -98,6 +100,7 @@ impl UdpServer {
     /// Whether there may be something to receive.
     pub fn is_ready(&self, poll: &PollSet, now: Now) -> bool {
         match self.not_before {
+            _ if !self.batch.is_empty() => true,
             Some(time) => now.mono >= time,
             None => poll.is_ready(self.token),
         }
@@ -117,28 +120,29 @@ impl UdpServer {
 
     /// Gives what is queued to `packet`, within a turn's bound; the number of datagrams.
     #[inline]
-    pub fn receive(&mut self, batch: &mut ReceiveBatch, packet: &mut impl FnMut(&[u8])) -> usize {
-        let (mut total, mut bytes) = (0, 0);
-        for _ in 0..BATCHES {
-            let outcome = batch.receive(self.socket.as_fd());
+    pub fn receive(&mut self, packet: &mut impl FnMut(&[u8])) -> usize {
+        let (mut total, mut work, mut last) = (0, 0, false);
+        loop {
+            while let Some(datagram) = self.batch.take() {
+                total += 1;
+                work += PACKET + datagram.len();
+                packet(datagram);
+                if work >= TURN {
+                    return total;
+                }
+            }
+            if last {
+                return total;
+            }
+            let outcome = self.batch.receive(self.socket.as_fd());
             let news = self.failing.set(outcome.is_err());
             match outcome {
                 Ok(received) => {
                     if news {
                         log::notice!("{self}: receiving again");
                     }
-                    for datagram in batch.datagrams() {
-                        bytes += datagram.len();
-                        packet(datagram);
-                    }
-                    total += received;
-                    if bytes >= TURN {
-                        return total;
-                    }
                     // Less than a full batch: the queue was empty a moment ago.
-                    if received < BATCH {
-                        return total;
-                    }
+                    last = received < BATCH;
                 }
                 Err(error) => {
                     // No memory, an interface that went away: the socket itself stays good.
@@ -149,7 +153,6 @@ impl UdpServer {
                 }
             }
         }
-        total
     }
 
     /// Datagrams that the kernel dropped since the last call.
@@ -180,6 +183,7 @@ mod tests {
     #[test]
     fn large_datagrams_do_not_make_a_turn_long() {
         const LENGTH: usize = 20_000;
+        const LATE: Duration = Duration::from_secs(10);
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
         socket.bind(&local.into()).unwrap();
@@ -191,22 +195,21 @@ mod tests {
             sender.send_to(&[b'x'; LENGTH], to).unwrap();
         }
         let queued = 150 - server.take_drops() as usize;
-        let (mut batch, mut turns, mut total) = (ReceiveBatch::default(), 0, 0);
-        loop {
-            let received = server.receive(&mut batch, &mut |datagram| {
-                assert_eq!(datagram.len(), LENGTH);
-            });
-            assert!(
-                received * LENGTH <= TURN + BATCH * LENGTH,
-                "{received} in a turn"
-            );
+        let (mut total, mut received) = (0, usize::MAX);
+        while received > 0 {
+            received = server.receive(&mut |datagram| assert_eq!(datagram.len(), LENGTH));
+            assert!(received * LENGTH < TURN + LENGTH, "{received} in a turn");
             total += received;
-            turns += 1;
-            if received == 0 {
-                break;
+            server.took(received, Now::read());
+            if total < queued {
+                // What is left of a batch does not wait for the next datagram.
+                let (mut poll, start) = (PollSet::default(), Instant::now());
+                server.register(&mut poll);
+                poll.wake_at(start + LATE);
+                poll.wait();
+                assert!(server.is_ready(&poll, Now::read()) && start.elapsed() < LATE);
             }
         }
         assert_eq!(total, queued);
-        assert!(queued < 2 * BATCH || turns > 2, "{queued} in {turns} turns");
     }
 }

@@ -51,6 +51,8 @@ impl Core {
             ("long_lines", figures.long_lines),
             ("clients", figures.clients as u64),
             ("refused_clients", figures.refused_clients),
+            ("silent_clients", figures.silent_clients),
+            ("stalled_consoles", figures.stalled_consoles),
         ] {
             text.push_str(&format!("{name}: {value}\n"));
         }

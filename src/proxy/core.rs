@@ -37,6 +37,10 @@ pub struct InputFigures {
     pub clients: usize,
     /// Connections refused because there were too many.
     pub refused_clients: u64,
+    /// Connections closed because they were silent too long.
+    pub silent_clients: u64,
+    /// Clients of the console that stalled.
+    pub stalled_consoles: u64,
 }
 
 impl Core {
@@ -204,6 +208,8 @@ impl Core {
         write("udp_drops", self.figures.udp_drops);
         write("long_lines", self.figures.long_lines);
         write("refused_clients", self.figures.refused_clients);
+        write("silent_clients", self.figures.silent_clients);
+        write("stalled_consoles", self.figures.stalled_consoles);
         for (node, queue) in self.nodes.iter().zip(self.router.queues()) {
             let name = node.name().replace(['.', ':', '[', ']'], "_");
             let counts = queue.counts();

@@ -30,8 +30,17 @@ pub struct Relay {
     siblings: Option<Siblings>,
     /// When the sockets' figures were looked at.
     looked: Instant,
-    /// The end has begun: when to give up.
-    ending: Option<Instant>,
+    long_lines: log::Latch,
+    ending: Option<Ending>,
+}
+
+/// The end has begun.
+#[derive(Clone, Copy)]
+struct Ending {
+    /// When to give up.
+    until: Instant,
+    /// The last own stats are on their way.
+    told: bool,
 }
 
 impl Relay {
@@ -54,6 +63,7 @@ impl Relay {
             notifier,
             siblings,
             looked: now.mono,
+            long_lines: log::Latch::new(),
             ending: None,
         };
         if let Some(siblings) = &relay.siblings {
@@ -82,12 +92,23 @@ impl Relay {
         self.looked = now.mono;
         let figures = &mut self.core.figures;
         figures.udp_drops += self.inputs.take_drops();
-        figures.long_lines += self.inputs.take_long_lines();
+        let long_lines = self.inputs.take_long_lines();
+        figures.long_lines += long_lines;
         figures.clients = self.inputs.clients();
         figures.refused_clients = self.inputs.refused() + self.console.refused();
+        figures.silent_clients = self.inputs.silent() + self.console.silent();
+        figures.stalled_consoles = self.console.stalls();
+        if self.long_lines.set(long_lines > 0) {
+            if long_lines > 0 {
+                log::warning!("over maxLineBytes: {long_lines} lines passed over");
+            } else {
+                log::notice!("below maxLineBytes again");
+            }
+        }
     }
 
-    /// SIGTERM: no more clients, what the kernel has queued already, then what waits for nodes.
+    /// SIGTERM: no more clients, what the kernel has queued already, then what waits for nodes, and the
+    /// last own stats.
     fn begin_end(&mut self, now: Now) {
         log::info!("stopping");
         let _ = self.notifier.stopping();
@@ -96,17 +117,28 @@ impl Relay {
         let core = &mut self.core;
         self.inputs
             .drain(timeout, &mut |packet| core.packet(packet, now));
-        self.inputs = Inputs::default();
-        self.ending = Some(now.mono + timeout);
+        self.ending = Some(Ending {
+            until: now.mono + timeout,
+            told: false,
+        });
     }
 
     /// On the way to the end: whether it is there.
     fn end(&mut self, now: Now) -> Flow {
-        let Some(until) = self.ending else {
+        let Some(mut ending) = self.ending else {
             return Flow::On;
         };
+        if !ending.told && self.core.waiting() == 0 {
+            ending.told = true;
+            self.ending = Some(ending);
+            if self.core.stats.is_on() {
+                self.look(now);
+                self.core.send_stats();
+                self.core.send(now);
+            }
+        }
         let waiting = self.core.waiting();
-        if waiting > 0 && now.mono < until {
+        if waiting > 0 && now.mono < ending.until {
             return Flow::On;
         }
         if waiting > 0 {
@@ -124,8 +156,8 @@ impl Role for Relay {
         if let Some(siblings) = &mut self.siblings {
             siblings.register(poll);
         }
-        if let Some(until) = self.ending {
-            return poll.wake_at(until);
+        if let Some(ending) = &self.ending {
+            return poll.wake_at(ending.until);
         }
         self.inputs.register(poll);
         self.core.stats.register(poll);
@@ -165,11 +197,9 @@ impl Role for Relay {
     }
 
     fn data(&mut self, poll: &PollSet, now: Now) {
-        if self.ending.is_none() {
-            let core = &mut self.core;
-            self.inputs
-                .receive(poll, now, &mut |packet| core.packet(packet, now));
-        }
+        let core = &mut self.core;
+        self.inputs
+            .receive(poll, now, &mut |packet| core.packet(packet, now));
     }
 
     fn deadlines(&mut self, poll: &PollSet, now: Now) -> Flow {

@@ -24,6 +24,11 @@ impl OwnStats {
         }
     }
 
+    /// Whether they are sent at all.
+    pub fn is_on(&self) -> bool {
+        self.schedule.is_some()
+    }
+
     /// Says when to wake up.
     pub fn register(&self, poll: &mut PollSet) {
         if let Some((_, next)) = self.schedule {

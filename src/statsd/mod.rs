@@ -69,6 +69,8 @@ struct Core {
 struct Clients {
     open: usize,
     refused: u64,
+    silent: u64,
+    stalled: u64,
 }
 
 /// What delivery still gets after a second signal: all that a Graphite that is well needs. Some send each
@@ -84,8 +86,6 @@ struct Ending {
     deliver_until: Instant,
     /// The last flush has begun.
     last_flush: bool,
-    /// For it.
-    udp_drops: u64,
 }
 
 impl Program for Daemon {
@@ -201,13 +201,12 @@ impl Role for Daemon {
     }
 
     fn data(&mut self, poll: &PollSet, now: Now) {
-        if self.ending.is_none() {
-            self.core.intake.set_now(now);
-            let core = &mut self.core;
-            self.inputs
-                .receive(poll, now, &mut |packet| core.packet(packet));
-            core.intake.count_long_lines(self.inputs.take_long_lines());
-        }
+        let core = &mut self.core;
+        core.intake.set_now(now);
+        self.inputs
+            .receive(poll, now, &mut |packet| core.packet(packet));
+        // At the end, those of the last reading.
+        core.intake.count_long_lines(self.inputs.take_long_lines());
     }
 
     fn deadlines(&mut self, poll: &PollSet, now: Now) -> Flow {
@@ -251,6 +250,8 @@ impl Daemon {
         Clients {
             open: self.inputs.clients(),
             refused,
+            silent: self.inputs.silent() + self.console.silent(),
+            stalled: self.console.stalls(),
         }
     }
 
@@ -298,8 +299,6 @@ impl Daemon {
         core.intake.set_now(now);
         self.inputs
             .drain(timeout, &mut |packet| core.packet(packet));
-        let udp_drops = self.inputs.take_drops();
-        self.inputs = Inputs::default();
         self.core.flusher.hurry();
         if let Some(key_flush) = &mut self.core.intake.key_flush {
             key_flush.hurry();
@@ -308,7 +307,6 @@ impl Daemon {
             until: now.mono + timeout,
             deliver_until: now.mono + timeout,
             last_flush: false,
-            udp_drops,
         });
     }
 
@@ -322,7 +320,7 @@ impl Daemon {
             ending.last_flush = true;
             // The interval that is cut short counts as a whole one.
             let covered = self.schedule.take_covered() + core.config.flush_interval;
-            core.begin_flush(covered, ending.udp_drops, now);
+            core.begin_flush(covered, self.inputs.take_drops(), now);
             core.flusher.hurry();
             core.backends
                 .iter_mut()
@@ -489,6 +487,8 @@ impl Core {
         write("server.missed_flushes", self.missed_flushes as f64);
         write("server.clients", self.clients.open as f64);
         write("server.refused_clients", self.clients.refused as f64);
+        write("server.silent_clients", self.clients.silent as f64);
+        write("server.stalled_consoles", self.clients.stalled as f64);
         write("server.refused_names", refused.names as f64);
         write("server.refused_timer_values", refused.timer_values as f64);
         write("server.refused_set_members", refused.set_members as f64);

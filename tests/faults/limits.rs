@@ -155,7 +155,7 @@ fn console_clients() {
     });
 }
 
-/// Silent clients are let go; those that speak are not.
+/// Silent clients are let go, counted, and told of once; those that speak are not.
 #[test]
 fn idle_time_outs() {
     let dir = Dir::new();
@@ -164,8 +164,8 @@ fn idle_time_outs() {
     );
     let daemon = Daemon::start(&dir, &config);
     let start = Instant::now();
-    let (silent, mut speaking) = (daemon.tcp(), daemon.tcp());
-    let silent_console = TcpStream::connect(daemon.address("admin")).unwrap();
+    let (silent, mut speaking) = ([(); 3].map(|()| daemon.tcp()), daemon.tcp());
+    let silent_consoles = [(); 2].map(|()| TcpStream::connect(daemon.address("admin")).unwrap());
     let mut speaking_console = daemon.console();
     let mut lines = 0;
     while start.elapsed() < Duration::from_millis(2500) {
@@ -174,7 +174,14 @@ fn idle_time_outs() {
         lines += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(is_closed(&silent) && is_closed(&silent_console));
+    assert!(silent.iter().chain(&silent_consoles).all(is_closed));
+    let stats = speaking_console.ask("stats", "END\n\n");
+    assert!(stats.contains("server.silent_clients: 5\n"), "{stats}");
+    said_once(&daemon, "closed a client silent for 800ms (tcpIdleTimeout)");
+    said_once(
+        &daemon,
+        "closed a client silent for 800ms (mgmtIdleTimeout)",
+    );
     speaking.write_all(b"a:1|c\n").unwrap();
     daemon.wait_received(lines + 1);
     assert!(speaking_console.ask("health", "\n").starts_with("health"));
@@ -196,10 +203,21 @@ fn line_bytes() {
     endless.write_all(b"\na:1|c\n").unwrap();
     daemon.wait_received(8);
     daemon.wait_own("bad_lines_seen", 3);
+    let told = |count| {
+        wait_until("the log", || {
+            (log_lines(&daemon, "longer than maxLineBytes") == count).then_some(())
+        });
+    };
+    told(3);
+    // However many: each a bad line like any other, of which ten are told.
+    daemon.send_tcp(&format!("{over}:1|c\n").repeat(100));
+    daemon.wait_own("bad_lines_seen", 103);
+    told(10);
     let mut console = daemon.console();
     assert_eq!(console.counter("a"), Some(3.0));
     assert_eq!(console.counter(&fits), Some(2.0));
     assert_eq!(console.counter(&over), None);
+    told(10);
 }
 
 /// A console that asks for a long listing and does not read it costs its buffer, and no more.
@@ -226,4 +244,92 @@ fn bytes_waiting_for_a_console() {
     // And whoever reads after all gets everything.
     let listing = deaf[0].json("counters");
     assert_eq!(listing.members().len(), 20_003);
+}
+
+/// Has a client ask for more than it reads, until it has stalled; how many replies were made for it.
+fn stall(daemon: &Daemon, deaf: &mut Console) -> usize {
+    const BATCH: usize = 10;
+    let before = stat(daemon, "server.stalled_consoles");
+    let mut made = 0;
+    for wanted in ["health: down\n", "health: up\n"].iter().cycle() {
+        deaf.send(&format!(
+            "{}{}",
+            "config\n".repeat(BATCH),
+            wanted.replace(':', "")
+        ));
+        // The last of them has been carried out, or never will be.
+        let stalled = wait_until("the commands", || {
+            if stat(daemon, "server.stalled_consoles") > before {
+                return Some(true);
+            }
+            (daemon.console().ask("health", "\n") == *wanted).then_some(false)
+        });
+        if stalled {
+            break;
+        }
+        made += BATCH;
+    }
+    made
+}
+
+/// What waits for a console that does not read is what the key allows, beside what the kernel holds. One
+/// that has stalled harms nobody else, is told of once, and gets everything if it reads after all.
+#[test]
+fn a_console_that_stalls() {
+    const REPLY: usize = 20_000;
+    const LESS: usize = 65_536;
+    const MORE: usize = 8 << 20;
+    let note = "x".repeat(REPLY);
+    let made = [LESS, MORE].map(|limit| {
+        let dir = Dir::new();
+        let config = format!(
+            "{{ {LOCAL}, {NEVER}, backends: [], mgmtBufferBytes: {limit}, note: '{note}' }}"
+        );
+        let daemon = Daemon::start(&dir, &config);
+        let mut known = daemon.console();
+        known.ask("health", "\n");
+        let mut deaf = [daemon.console(), daemon.console()];
+        let made = deaf.each_mut().map(|deaf| stall(&daemon, deaf));
+        assert_eq!(stat(&daemon, "server.stalled_consoles"), 2.0);
+        said_once(&daemon, "does not read: ");
+        said_once(&daemon, &format!("{limit} bytes wait for it"));
+        assert_eq!(log_lines(&daemon, "no client has stalled"), 0);
+        assert!(known.ask("health", "\n").starts_with("health"));
+        for (console, made) in deaf.iter_mut().zip(made) {
+            console.send(&format!("{}quit\n", "config\nhealth\n".repeat(1000)));
+            let all = console.read_to_close();
+            assert!(all.matches(&note).count() > made + 1000);
+            assert!(all.ends_with("health: up\n") || all.ends_with("health: down\n"));
+        }
+        said_once(&daemon, "no client has stalled any more");
+        said_once(&daemon, "does not read: ");
+        assert_eq!(stat(&daemon, "server.stalled_consoles"), 2.0);
+        made[0]
+    });
+    // What the kernel holds is the same, within a part of the difference.
+    let difference = (made[1] - made[0]) * REPLY;
+    let expected = MORE - LESS;
+    assert!(
+        difference.abs_diff(expected) < expected / 4,
+        "{difference}, not {expected}: {made:?} replies"
+    );
+}
+
+/// One that goes on not reading is let go.
+#[test]
+fn a_console_that_never_reads_is_closed() {
+    let dir = Dir::new();
+    let note = "x".repeat(20_000);
+    let config = format!(
+        "{{ {LOCAL}, {NEVER}, backends: [], mgmtBufferBytes: 65536, mgmtIdleTimeout: 1000, note: '{note}' }}"
+    );
+    let daemon = Daemon::start(&dir, &config);
+    let mut deaf = daemon.console();
+    let commands = 2000;
+    deaf.send(&"config\n".repeat(commands));
+    daemon.wait_line("does not read: ");
+    daemon.wait_line("no client has stalled any more");
+    let replies = deaf.read_to_close().matches(&note).count();
+    assert!(0 < replies && replies < commands, "{replies}");
+    assert!(daemon.console().ask("health", "\n").starts_with("health"));
 }

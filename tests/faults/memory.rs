@@ -113,8 +113,10 @@ fn the_worst_input_stays_below_the_sum() {
     }
     let mut deaf: Vec<_> = (0..8).map(|_| daemon.console()).collect();
     for console in &mut deaf {
-        console.send(&"counters\ntimers\ngauges\nstats\n".repeat(20));
+        // More than the kernel holds of them.
+        console.send(&"stats\n".repeat(10_000));
     }
+    wait_stat(&daemon, "server.stalled_consoles", |count| count == 8.0);
     wait_stat(&daemon, "server.refused_names", |count| count > 0.0);
     wait_stat(&daemon, "server.refused_timer_values", |count| count > 0.0);
     wait_stat(&daemon, "server.refused_set_members", |count| count > 0.0);

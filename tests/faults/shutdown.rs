@@ -3,7 +3,8 @@
 use crate::common::daemon::Daemon;
 use crate::common::graphite::{Graphite, Mode};
 use crate::common::{Dir, LOCAL, NEVER};
-use crate::tools::{log_lines, wait_stored};
+use crate::tools::{log_lines, wait_stat, wait_stored};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// A Graphite that takes connections and nothing more.
@@ -149,4 +150,38 @@ fn what_waits_to_be_accepted_counts_too() {
     daemon.signal("CONT");
     assert_eq!(daemon.wait_end(), Some(0));
     wait_stored(&graphite, "stats_counts.a", 300.0);
+}
+
+/// The last flush has the figures of all that was read and refused, to the very end.
+#[test]
+fn the_last_flush_tells_of_the_last_reading() {
+    let (dir, graphite) = (Dir::new(), Graphite::text());
+    let config = format!(
+        "{{ {LOCAL}, {NEVER}, maxLineBytes: 100, maxTcpClients: 1, {},
+            servers: [{{ server: 'tcp', address: '127.0.0.1', port: 0 }}] }}",
+        graphite.config()
+    );
+    let mut daemon = Daemon::start(&dir, &config);
+    let mut client = daemon.tcp();
+    client.write_all(b"a:1|c\n").unwrap();
+    daemon.wait_received(1);
+    let _refused = daemon.tcp();
+    wait_stat(&daemon, "server.refused_clients", |count| count == 1.0);
+    daemon.signal("STOP");
+    let long = "x".repeat(200);
+    client
+        .write_all(format!("{long}\na:1|c\n{long}").as_bytes())
+        .unwrap();
+    daemon.signal("TERM");
+    daemon.signal("CONT");
+    assert_eq!(daemon.wait_end(), Some(0));
+    wait_stored(&graphite, "stats_counts.a", 2.0);
+    for (name, value) in [
+        ("stats_counts.statsd.metrics_received", 4.0),
+        ("stats_counts.statsd.bad_lines_seen", 2.0),
+        ("stats.statsd.server.refused_clients", 1.0),
+        ("stats.statsd.server.clients", 0.0),
+    ] {
+        assert_eq!(graphite.sum(name), value, "{name}");
+    }
 }

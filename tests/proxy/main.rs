@@ -9,7 +9,7 @@ mod node;
 mod program;
 mod several;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -191,6 +191,29 @@ fn the_console() {
 }
 
 #[test]
+fn a_console_that_does_not_read() {
+    let nodes = nodes(1);
+    let note = "x".repeat(20_000);
+    let keys = format!("mgmtBufferBytes: 4096, note: '{note}'");
+    let program = Program::start(&[&nodes[0]], &keys);
+    let mut deaf = program.console();
+    deaf.write_all("config\n".repeat(2000).as_bytes()).unwrap();
+    wait_for("it to stall", || {
+        (program.figure("stalled_consoles") == 1).then_some(())
+    });
+    assert_eq!(program.admin("health"), "health: up\n");
+    deaf.write_all(b"quit\n").unwrap();
+    let mut replies = String::new();
+    deaf.read_to_string(&mut replies).unwrap();
+    assert_eq!(replies.matches(&note).count(), 2000);
+    program.logged("no client has stalled any more");
+    assert_eq!(program.figure("stalled_consoles"), 1);
+    let log = program.log();
+    let said = log.iter().filter(|line| line.contains("does not read: "));
+    assert_eq!(said.count(), 1, "{log:?}");
+}
+
+#[test]
 fn own_counters_go_through_the_ring() {
     let nodes = nodes(3);
     let all: Vec<&Node> = nodes.iter().collect();
@@ -216,6 +239,78 @@ fn own_counters_go_through_the_ring() {
     wait_for("a node's counter", || {
         (sum(&format!("node.{node}.datagrams")) > 0).then_some(())
     });
+}
+
+/// The end tells of what came since the last time, and of what is read at the very end.
+#[test]
+fn the_end_tells_the_own_counters() {
+    let nodes = nodes(3);
+    let all: Vec<&Node> = nodes.iter().collect();
+    let keys = "proxyStats: 3600000, maxLineBytes: 100, maxTcpClients: 1,
+        servers: [{ server: 'udp', address: '127.0.0.1', port: 0 },
+            { server: 'tcp', address: '127.0.0.1', port: 0 }]";
+    let mut program = Program::start(&all, keys);
+    let mut client = program.tcp();
+    client.write_all(b"a:1|c\n").unwrap();
+    wait_for("a line", || (program.figure("lines") == 1).then_some(()));
+    let _refused = program.tcp();
+    wait_for("a refusal", || {
+        (program.figure("refused_clients") == 1).then_some(())
+    });
+    program.signal(libc::SIGSTOP);
+    program.signal(libc::SIGTERM);
+    send(&program, &lines(100, 50), 10);
+    client.write_all("x".repeat(200).as_bytes()).unwrap();
+    client.write_all(b"\nb:1|c\n").unwrap();
+    program.signal(libc::SIGCONT);
+    assert_eq!(program.wait(), Some(0));
+    let told = |name: &str| -> Vec<String> {
+        let start = format!("statsd.proxy.{name}:");
+        let lines = nodes.iter().flat_map(Node::lines);
+        let values = lines.filter_map(|line| Some(line.strip_prefix(&start)?.to_string()));
+        values.collect()
+    };
+    let node_lines = || -> Vec<String> {
+        let name = |node: &Node| node.name().replace(['.', ':'], "_");
+        let names = nodes
+            .iter()
+            .map(|node| format!("node.{}.lines", name(node)));
+        names.flat_map(|name| told(&name)).collect()
+    };
+    wait_for("the counters", || {
+        (told("refused_clients").len() == 1 && node_lines().len() == 3).then_some(())
+    });
+    assert_eq!(told("lines"), ["102|c"]);
+    assert_eq!(told("long_lines"), ["1|c"]);
+    assert_eq!(told("refused_clients"), ["1|c"]);
+    let count = |value: &String| value.trim_end_matches("|c").parse::<u64>().unwrap();
+    assert_eq!(node_lines().iter().map(count).sum::<u64>(), 102);
+}
+
+/// Over streams, however they come; what is around them is taken.
+#[test]
+fn long_lines_are_passed_over() {
+    let nodes = nodes(1);
+    let keys = "maxLineBytes: 100, servers: [{ server: 'tcp', address: '127.0.0.1', port: 0 }]";
+    let program = Program::start(&[&nodes[0]], keys);
+    let mut client = program.tcp();
+    let (long, fits) = ("x".repeat(200), format!("{}:1|c", "y".repeat(96)));
+    let (start, mut sent) = (Instant::now(), 0);
+    // Longer than between two looks at the figures.
+    while start.elapsed() < Duration::from_millis(2500) {
+        client
+            .write_all(format!("{long}\n{fits}\n").as_bytes())
+            .unwrap();
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    wait_for("the lines", || {
+        (program.figure("long_lines") == sent).then_some(())
+    });
+    program.logged("below maxLineBytes again");
+    let said = |text: &str| program.log().iter().filter(|l| l.contains(text)).count();
+    assert_eq!(said("over maxLineBytes: "), 1);
+    assert_eq!(nodes[0].lines(), vec![fits; sent as usize]);
 }
 
 #[test]

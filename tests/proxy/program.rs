@@ -117,12 +117,17 @@ impl Program {
         UnixStream::connect(self.place("unix")).unwrap()
     }
 
+    /// A connection to the console.
+    pub fn console(&self) -> TcpStream {
+        let console = TcpStream::connect(self.address("admin")).unwrap();
+        let deadline = Some(Duration::from_secs(20));
+        console.set_read_timeout(deadline).unwrap();
+        console
+    }
+
     /// Gives a command on a connection of its own; the whole reply.
     pub fn admin(&self, command: &str) -> String {
-        let mut console = TcpStream::connect(self.address("admin")).unwrap();
-        console
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        let mut console = self.console();
         console
             .write_all(format!("{command}\nquit\n").as_bytes())
             .unwrap();
