@@ -198,13 +198,16 @@ impl StreamServer {
 
     /// Reads once from a client; the bytes that came.
     fn read(&mut self, index: usize, now: Instant, packet: &mut impl FnMut(&[u8])) -> usize {
-        self.buffer.resize(CHUNK, 0);
         let client = &mut self.clients[index];
-        match client.socket.read(&mut self.buffer) {
+        let front = client.lines.waiting();
+        if self.buffer.len() < front + CHUNK {
+            self.buffer.resize(front + CHUNK, 0);
+        }
+        match client.socket.read(&mut self.buffer[front..][..CHUNK]) {
             Ok(0) => client.open = false,
             Ok(length) => {
                 client.heard = now;
-                let bytes = &self.buffer[..length];
+                let bytes = &mut self.buffer[..front + length];
                 self.long_lines += client.lines.take(bytes, self.limits.line, packet);
                 return length;
             }
@@ -247,26 +250,32 @@ impl StreamServer {
 }
 
 impl Lines {
-    /// Takes bytes as they came and hands on whole lines; how many were too long.
-    pub fn take(&mut self, mut bytes: &[u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+    /// Bytes of a line whose end has not come.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Hands on whole lines; how many were too long. The bytes that came are behind room for those
+    /// that are [`Lines::waiting`]: together they are one packet, as the original makes it, and only
+    /// the few of a cut line are ever copied.
+    pub fn take(&mut self, bytes: &mut [u8], limit: usize, packet: &mut impl FnMut(&[u8])) -> u64 {
+        let mut from = self.pending.len();
         if self.skipping {
             let Some(end) = memchr(b'\n', bytes) else {
                 return 0;
             };
-            bytes = &bytes[end + 1..];
+            from = end + 1;
             self.skipping = false;
         }
-        let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        let (lines, rest) = bytes.split_at(whole);
         let mut long = 0;
-        if !self.pending.is_empty() && !lines.is_empty() {
-            // One packet of what had waited and what came, as the original makes it.
-            self.pending.extend_from_slice(lines);
-            long += hand_on(&self.pending, limit, packet);
+        if let Some(end) = memrchr(b'\n', &bytes[from..]) {
+            let (start, end) = (from - self.pending.len(), from + end + 1);
+            bytes[start..from].copy_from_slice(&self.pending);
             self.pending = Vec::new();
-        } else {
-            long += hand_on(lines, limit, packet);
+            long += hand_on(&bytes[start..end], limit, packet);
+            from = end;
         }
+        let rest = &bytes[from..];
         if self.pending.len() + rest.len() > limit {
             self.pending = Vec::new();
             self.skipping = true;
@@ -459,7 +468,9 @@ mod tests {
         let mut lines = Lines::default();
         let (mut out, mut long) = (Vec::new(), 0);
         for chunk in chunks {
-            long += lines.take(chunk.as_bytes(), limit, &mut |packet: &[u8]| {
+            let mut bytes = vec![b'?'; lines.waiting()];
+            bytes.extend_from_slice(chunk.as_bytes());
+            long += lines.take(&mut bytes, limit, &mut |packet: &[u8]| {
                 out.push(String::from_utf8_lossy(packet).into_owned());
             });
         }

@@ -211,9 +211,11 @@ fn play(file: &str) -> usize {
                 stage.core.packet(text(packet).as_bytes());
             } else if let Some(bytes) = member(step, "tcp") {
                 let core = &mut stage.core;
-                stage.tcp.take(text(bytes).as_bytes(), 8192, &mut |packet| {
-                    core.packet(packet)
-                });
+                let mut chunk = vec![0; stage.tcp.waiting()];
+                chunk.extend_from_slice(text(bytes).as_bytes());
+                stage
+                    .tcp
+                    .take(&mut chunk, 8192, &mut |packet| core.packet(packet));
             } else if let Some(recorded) = member(step, "flush") {
                 let found = String::from_utf8(stage.flush()).unwrap();
                 compare(&found, list(recorded), &prefix, &what);

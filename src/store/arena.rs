@@ -132,8 +132,8 @@ impl<const WORDS: usize> Arena<WORDS> {
 
     /// Reads a record's first bytes, and where the next cache line begins.
     #[inline]
-    pub(super) fn touch(&self, place: u32) -> u8 {
-        let from = place.saturating_sub(1) as usize * UNIT;
+    pub(super) fn touch(&self, place: Option<Place>) -> u8 {
+        let from = place.map_or(0, |place| place.0 as usize * UNIT);
         let read = |at: usize| self.bytes.get(at).copied().unwrap_or(0);
         read(from) ^ read(from + 64)
     }

@@ -120,11 +120,11 @@ impl<const WORDS: usize> Table<WORDS> {
             return;
         }
         let hashes = names.map(|name| self.hash(name));
-        let places = hashes.map(|hash| {
+        let entries = hashes.map(|hash| {
             let shard = self.shards.get(self.shard_of(hash));
-            shard.map_or(0, |shard| shard.first(hash as u32))
+            shard.map_or(0, |shard| shard.likely(hash as u32))
         });
-        let seen = places.map(|place| self.records.touch(place));
+        let seen = entries.map(|entry| self.records.touch(place_in(entry)));
         std::hint::black_box(seen);
     }
 
@@ -360,35 +360,49 @@ struct Shard {
     used: usize,
 }
 
+/// The place that an entry holds.
+#[inline]
+fn place_in(entry: u64) -> Option<Place> {
+    (entry as u32).checked_sub(1).map(Place)
+}
+
+#[inline]
+fn tag_in(entry: u64) -> u32 {
+    (entry >> 32) as u32
+}
+
 impl Shard {
     #[inline]
     fn find(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
+        let entry = self.likely(tag);
+        match place_in(entry) {
+            Some(place) if tag_in(entry) == tag && is_it(place) => Some(place),
+            _ => self.search(tag, is_it),
+        }
+    }
+
+    /// The first entry where a tag wants to be, or the second. It is chosen without a branch, which the
+    /// processor could not predict.
+    #[inline]
+    fn likely(&self, tag: u32) -> u64 {
+        let mask = self.entries.len().wrapping_sub(1);
+        let entry = |at: usize| self.entries.get(at & mask).copied().unwrap_or(0);
+        let (first, second) = (entry(tag as usize), entry(tag as usize + 1));
+        if tag_in(first) == tag { first } else { second }
+    }
+
+    fn search(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
         let mask = self.entries.len().wrapping_sub(1);
         let mut at = tag as usize;
         loop {
             // Out of range only without any entry at all.
             let entry = *self.entries.get(at & mask)?;
-            if entry == 0 {
-                return None;
-            }
-            if (entry >> 32) as u32 == tag {
-                let place = Place(entry as u32 - 1);
-                if is_it(place) {
-                    return Some(place);
-                }
+            let place = place_in(entry)?;
+            if tag_in(entry) == tag && is_it(place) {
+                return Some(place);
             }
             at += 1;
         }
-    }
-
-    /// Where a name may be.
-    #[inline]
-    fn first(&self, tag: u32) -> u32 {
-        let mask = self.entries.len().wrapping_sub(1);
-        let entry = |at: usize| self.entries.get(at & mask).copied().unwrap_or(0);
-        let (first, second) = (entry(tag as usize), entry(tag as usize + 1));
-        let is_first = (first >> 32) as u32 == tag;
-        (if is_first { first } else { second }) as u32
     }
 
     fn insert(&mut self, tag: u32, place: Place) {
