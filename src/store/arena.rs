@@ -1,14 +1,45 @@
 //! Where a table keeps its names, and what is kept beside them. Core: no I/O.
 
-/// Where a name is at present: holds until the table is changed.
+const UNIT: usize = 8;
+pub(super) const HEADER: usize = 8;
+
+/// Memory is asked for, and given back, in chunks of so many bytes: nothing is ever moved for it to grow.
+/// (In tests there are more of them.)
+const CHUNK: usize = if cfg!(test) { 128 } else { 1024 } * 1024;
+const CHUNK_UNITS: u32 = (CHUNK / UNIT) as u32;
+
+/// Less free room than this is not worth moving records.
+const SMALL: usize = 64 * 1024;
+
+/// Where a name is at present: holds until the table is changed. In units from the beginning of the first
+/// chunk, each chunk counting whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub(super) u32);
 
-/// Records one behind the other, addressed by 32 bits in units of 8 bytes (so 32 GiB of them): a header,
-/// the data, the name. The room of one that was taken out goes to the next of its size, until
-/// there is so much of it that the records are moved together ([`Arena::slide`]).
+impl Place {
+    fn at(chunk: usize, offset: usize) -> Place {
+        Place(chunk as u32 * CHUNK_UNITS + (offset / UNIT) as u32)
+    }
+
+    #[inline]
+    fn chunk(self) -> usize {
+        (self.0 / CHUNK_UNITS) as usize
+    }
+
+    #[inline]
+    fn offset(self) -> usize {
+        (self.0 % CHUNK_UNITS) as usize * UNIT
+    }
+}
+
+/// Records one behind the other, none over the end of a chunk, addressed by 32 bits in units of 8 bytes (so
+/// 32 GiB of them): a header, the data, the name. The room of one that was taken out goes to the next of
+/// its size, until there is so much of it that the records are moved together ([`Arena::slide`]).
 pub(super) struct Arena<const WORDS: usize> {
-    pub(super) bytes: Vec<u8>,
+    /// The first one is only as large as it has to be, for the sake of small tables.
+    chunks: Vec<Vec<u8>>,
+    /// Bytes in all of them.
+    used: usize,
     /// For each size in units: the first free room plus one, which holds the next, and so on.
     free: Vec<u32>,
     /// Bytes in free rooms.
@@ -20,9 +51,9 @@ pub(super) struct Arena<const WORDS: usize> {
 #[derive(Clone, Copy)]
 struct Sliding {
     /// What is in front is closed up.
-    to: usize,
+    to: Place,
     /// From here on nothing has been moved. Rooms that become free here are on no list.
-    from: usize,
+    from: Place,
 }
 
 /// What [`Arena::slide`] did with a record.
@@ -41,15 +72,6 @@ pub(super) enum Slide {
     Over,
 }
 
-const UNIT: usize = 8;
-pub(super) const HEADER: usize = 8;
-
-/// Less free room than this is not worth moving records.
-const SMALL: usize = 64 * 1024;
-
-/// Memory given back at a time: a millisecond of work.
-const GIVEN_BACK: usize = 32 * 1024 * 1024;
-
 /// The beginning of a record.
 pub(super) struct Header {
     /// Of the name; in a free room, of the one that was there.
@@ -58,6 +80,23 @@ pub(super) struct Header {
     pub(super) flags: u8,
     /// In a free room: the next one of its size plus one.
     pub(super) slot: u32,
+}
+
+impl From<u64> for Header {
+    #[inline]
+    fn from(word: u64) -> Header {
+        Header {
+            length: word as u16,
+            flags: (word >> 16) as u8,
+            slot: (word >> 32) as u32,
+        }
+    }
+}
+
+impl From<Header> for u64 {
+    fn from(header: Header) -> u64 {
+        u64::from(header.slot) << 32 | u64::from(header.flags) << 16 | u64::from(header.length)
+    }
 }
 
 #[inline]
@@ -78,64 +117,76 @@ impl<const WORDS: usize> Arena<WORDS> {
 
     pub(super) fn new() -> Self {
         Arena {
-            bytes: Vec::new(),
+            chunks: Vec::new(),
+            used: 0,
             free: Vec::new(),
             gaps: 0,
             sliding: None,
         }
     }
 
+    /// Bytes that records take, the room that is free among them.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes of memory asked for.
+    pub(super) fn allocated(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
+    }
+
+    /// A record, and what follows it in its chunk.
+    #[inline]
+    fn record(&self, place: Place) -> &[u8] {
+        &self.chunks[place.chunk()][place.offset()..]
+    }
+
+    #[inline]
+    fn record_mut(&mut self, place: Place) -> &mut [u8] {
+        &mut self.chunks[place.chunk()][place.offset()..]
+    }
+
     #[inline]
     pub(super) fn header(&self, place: Place) -> Header {
-        let word = load(&self.bytes, place.0 as usize * UNIT);
-        Header {
-            length: word as u16,
-            flags: (word >> 16) as u8,
-            slot: (word >> 32) as u32,
-        }
+        Header::from(load(self.record(place), 0))
     }
 
     fn set_header(&mut self, place: Place, header: Header) {
-        let word =
-            u64::from(header.slot) << 32 | u64::from(header.flags) << 16 | u64::from(header.length);
-        store(&mut self.bytes, place.0 as usize * UNIT, word);
+        store(self.record_mut(place), 0, header.into());
     }
 
     #[inline]
     pub(super) fn flags_mut(&mut self, place: Place) -> &mut u8 {
-        &mut self.bytes[place.0 as usize * UNIT + 2]
+        &mut self.record_mut(place)[2]
     }
 
     /// One word of the data.
     #[inline]
     pub(super) fn word(&self, place: Place, index: usize) -> u64 {
-        load(&self.bytes, Self::word_at(place, index))
+        load(self.record(place), HEADER + index * 8)
     }
 
     #[inline]
     pub(super) fn set_word(&mut self, place: Place, index: usize, word: u64) {
-        store(&mut self.bytes, Self::word_at(place, index), word);
-    }
-
-    #[inline]
-    fn word_at(place: Place, index: usize) -> usize {
-        debug_assert!(index < WORDS);
-        place.0 as usize * UNIT + HEADER + index * 8
+        store(self.record_mut(place), HEADER + index * 8, word);
     }
 
     #[inline]
     pub(super) fn name(&self, place: Place) -> &[u8] {
-        let from = place.0 as usize * UNIT + Self::NAME;
-        let length = usize::from(self.header(place).length);
-        &self.bytes[from..from + length]
+        let record = self.record(place);
+        let length = usize::from(Header::from(load(record, 0)).length);
+        &record[Self::NAME..Self::NAME + length]
     }
 
     /// Reads a record's first bytes, and where the next cache line begins.
     #[inline]
     pub(super) fn touch(&self, place: Option<Place>) -> u8 {
-        let from = place.map_or(0, |place| place.0 as usize * UNIT);
-        let read = |at: usize| self.bytes.get(at).copied().unwrap_or(0);
-        read(from) ^ read(from + 64)
+        let place = place.unwrap_or(Place(0));
+        let Some(chunk) = self.chunks.get(place.chunk()) else {
+            return 0;
+        };
+        let read = |at: usize| chunk.get(at).copied().unwrap_or(0);
+        read(place.offset()) ^ read(place.offset() + 64)
     }
 
     /// The size of a record with a name of this length.
@@ -146,11 +197,7 @@ impl<const WORDS: usize> Arena<WORDS> {
     pub(super) fn add(&mut self, header: Header, name: &[u8]) -> Place {
         let units = self.units(name.len());
         let place = match self.free.get(units).copied() {
-            None | Some(0) => {
-                let end = self.bytes.len();
-                self.bytes.resize(end + units * UNIT, 0);
-                Place((end / UNIT) as u32)
-            }
+            None | Some(0) => self.append(units * UNIT),
             Some(room) => {
                 let place = Place(room - 1);
                 self.free[units] = self.header(place).slot;
@@ -159,9 +206,23 @@ impl<const WORDS: usize> Arena<WORDS> {
             }
         };
         self.set_header(place, header);
-        let from = place.0 as usize * UNIT + Self::NAME;
-        self.bytes[from..from + name.len()].copy_from_slice(name);
+        self.record_mut(place)[Self::NAME..][..name.len()].copy_from_slice(name);
         place
+    }
+
+    /// New room at the end.
+    fn append(&mut self, size: usize) -> Place {
+        let fits = |chunk: &Vec<u8>| chunk.len() + size <= CHUNK;
+        if !self.chunks.last().is_some_and(fits) {
+            let capacity = if self.chunks.is_empty() { size } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let index = self.chunks.len() - 1;
+        let last = &mut self.chunks[index];
+        let offset = last.len();
+        last.resize(offset + size, 0);
+        self.used += size;
+        Place::at(index, offset)
     }
 
     pub(super) fn growth_for(&self, length: usize) -> usize {
@@ -182,7 +243,7 @@ impl<const WORDS: usize> Arena<WORDS> {
             slot: 0,
         };
         let sliding = self.sliding.as_ref();
-        if sliding.is_none_or(|sliding| (place.0 as usize) < sliding.to) {
+        if sliding.is_none_or(|sliding| place.0 < sliding.to.0) {
             if self.free.len() <= units {
                 self.free.resize(units + 1, 0);
             }
@@ -194,58 +255,103 @@ impl<const WORDS: usize> Arena<WORDS> {
     /// Moves the next record up to the one in front of it, if a quarter of the room is free (or this is
     /// under way).
     pub(super) fn slide(&mut self) -> Slide {
-        let Some(Sliding { to, from }) = self.sliding else {
-            if self.gaps > SMALL && self.gaps * 4 > self.bytes.len() {
+        let Some(Sliding { mut to, from }) = self.sliding else {
+            if self.gaps > SMALL && self.gaps * 4 > self.used {
                 self.free.clear();
-                self.sliding = Some(Sliding { to: 0, from: 0 });
+                self.slide_on(Place(0), Place(0));
                 return Slide::Stayed;
             }
-            self.give_back();
             return Slide::Over;
         };
-        if from * UNIT >= self.bytes.len() {
-            self.bytes.truncate(to * UNIT);
-            self.sliding = None;
+        if from.offset() >= self.chunks.get(from.chunk()).map_or(0, Vec::len) {
+            if from.chunk() + 1 < self.chunks.len() {
+                self.slide_on(to, Place::at(from.chunk() + 1, 0));
+            } else {
+                self.end_slide(to);
+            }
             return Slide::Stayed;
         }
-        let place = Place(from as u32);
-        let header = self.header(place);
+        let header = self.header(from);
         let units = self.units(usize::from(header.length));
-        let next = from + units;
+        let size = units * UNIT;
+        let next = Place(from.0 + units as u32);
         if header.flags == 0 {
-            self.gaps -= units * UNIT;
-            self.sliding = Some(Sliding { to, from: next });
+            self.gaps -= size;
+            self.slide_on(to, next);
             return Slide::Stayed;
         }
-        let behind = to + units;
-        self.sliding = Some(Sliding {
-            to: behind,
-            from: next,
-        });
+        if to.offset() + size > CHUNK {
+            self.cut(to);
+            to = Place::at(to.chunk() + 1, 0);
+        }
+        self.slide_on(Place(to.0 + units as u32), next);
         if to == from {
             return Slide::Stayed;
         }
-        self.bytes.copy_within(from * UNIT..next * UNIT, to * UNIT);
+        self.move_record(from, to, size);
         Slide::Moved {
             slot: header.slot,
-            from: place,
-            to: Place(to as u32),
+            from,
+            to,
             cost: 1 + units / 64,
         }
     }
 
-    /// Gives memory back where three quarters of it are not in use.
-    fn give_back(&mut self) {
-        let (length, capacity) = (self.bytes.len(), self.bytes.capacity());
-        if capacity > SMALL.max(length * 4) {
-            let least = capacity.saturating_sub(GIVEN_BACK);
-            self.bytes.shrink_to(least.max(length * 2));
+    fn slide_on(&mut self, to: Place, from: Place) {
+        self.sliding = Some(Sliding { to, from });
+    }
+
+    /// Ends a chunk here.
+    fn cut(&mut self, place: Place) {
+        let chunk = &mut self.chunks[place.chunk()];
+        self.used -= chunk.len() - place.offset();
+        chunk.truncate(place.offset());
+    }
+
+    fn move_record(&mut self, from: Place, to: Place, size: usize) {
+        let (start, end) = (to.offset(), to.offset() + size);
+        let (front, back) = self.chunks.split_at_mut(from.chunk());
+        match (front.get_mut(to.chunk()), back) {
+            (None, [chunk, ..]) => chunk.copy_within(from.offset()..from.offset() + size, start),
+            (Some(chunk), [other, ..]) => {
+                if chunk.len() < end {
+                    self.used += end - chunk.len();
+                    chunk.resize(end, 0);
+                }
+                chunk[start..end].copy_from_slice(&other[from.offset()..][..size]);
+            }
+            (_, []) => {}
         }
     }
 
+    /// All records are in front of `to`: gives back what is behind it, a chunk at a time.
+    fn end_slide(&mut self, to: Place) {
+        let kept = to.chunk() + usize::from(to.offset() > 0);
+        if self.chunks.len() > kept {
+            self.pop_chunk();
+            let length = self.chunks.last().map_or(0, Vec::len);
+            let last = self.chunks.len().saturating_sub(1);
+            self.slide_on(to, Place::at(last, length));
+            return;
+        }
+        if to.offset() > 0 {
+            self.cut(to);
+        }
+        self.sliding = None;
+    }
+
+    /// Gives one chunk back; `false` if there is none.
+    pub(super) fn pop_chunk(&mut self) -> bool {
+        let chunk = self.chunks.pop();
+        self.used -= chunk.as_ref().map_or(0, Vec::len);
+        chunk.is_some()
+    }
+
+    /// Takes everything out and keeps some memory.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
+        self.chunks.truncate(1);
+        self.chunks.iter_mut().for_each(Vec::clear);
         self.free.clear();
-        (self.gaps, self.sliding) = (0, None);
+        (self.used, self.gaps, self.sliding) = (0, 0, None);
     }
 }

@@ -4,7 +4,7 @@
 //! handed out [`ENTRY_COST`], a timer value 1 for its merge and less for its sums.
 
 use super::table::{Place, Walk};
-use super::{IDLE, Store};
+use super::{IDLE, Members, Store};
 use crate::snapshot::{Entry, Timer};
 use crate::timer::{Samples, Summary, Work};
 use std::rc::Rc;
@@ -14,6 +14,13 @@ const ENTRY_COST: usize = 15;
 
 /// Vacant slots passed over at a time.
 const STRIDE: usize = 256;
+
+/// Bytes of a set's memory that are kept for its next members.
+const KEPT: usize = 4096;
+
+/// More than this is given back piece by piece: a piece is some hundred pages of memory.
+const LARGE: usize = 256 * 1024;
+const RELEASE_COST: usize = 4000;
 
 /// Records moved meanwhile, each with two cache misses.
 const MOVES: usize = STRIDE / 8;
@@ -60,6 +67,8 @@ pub(super) struct Drain {
     /// A backend has seen that timer; what is left is to give its memory back.
     handed_over: bool,
     handed_out: usize,
+    /// A large set that was handed out; what is left is to give its memory back.
+    remains: Option<Members>,
 }
 
 /// What came of a step.
@@ -110,6 +119,7 @@ impl Store {
             work: Work::default(),
             handed_over: false,
             handed_out: 0,
+            remains: None,
         });
         true
     }
@@ -119,11 +129,18 @@ impl Store {
     pub fn drain(&mut self, mut budget: usize, visit: &mut impl FnMut(Entry<'_>)) -> Option<usize> {
         let mut drain = self.drain.take()?;
         while budget > 0 {
+            if let Some(members) = &mut drain.remains {
+                if members.release() {
+                    drain.remains = None;
+                }
+                budget = budget.saturating_sub(RELEASE_COST);
+                continue;
+            }
             let step = match drain.stage {
                 Stage::Counters => self.drain_counter(&drain.plan.policy, visit),
                 Stage::Timers => self.drain_timer(&mut drain, &mut budget, visit),
                 Stage::Gauges => self.drain_gauge(&drain.plan.policy, visit),
-                Stage::Sets => self.drain_set(&drain.plan.policy, visit),
+                Stage::Sets => self.drain_set(&mut drain, visit),
                 Stage::Compact => self.compact(),
             };
             match step {
@@ -205,7 +222,7 @@ impl Store {
         rest == Some(b".timestamp_lag")
     }
 
-    fn drain_set(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
+    fn drain_set(&mut self, drain: &mut Drain, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
         let place = match self.sets.drain_next(STRIDE) {
             Walk::Name(place) => place,
@@ -218,10 +235,16 @@ impl Store {
             members,
         });
         // A busy set's memory is kept for its next members, if it is not much.
-        let keep = !members.is_empty() && members.allocated() < 4096;
-        self.sets.get_mut(place).0[old].clear(keep);
+        let size = members.allocated();
+        let keep = !members.is_empty() && size < KEPT;
+        let members = &mut self.sets.get_mut(place).0[old];
+        if size > LARGE {
+            drain.remains = Some(std::mem::take(members));
+        } else {
+            members.clear(keep);
+        }
         if self.sets.names().is_in(place, old) {
-            if policy.delete_sets {
+            if drain.plan.policy.delete_sets {
                 self.sets.remove(place);
             } else {
                 self.sets.enter(place, new);

@@ -2,17 +2,20 @@
 
 use super::table::{Place, Table, Walk};
 
+/// Values in a block: so many are made room for at a time, and none is ever moved.
+const BLOCK: usize = 1024;
+
 /// See the module. A slot without a name has a default value on the shelf.
 pub struct Shelf<T> {
     names: Table<0>,
-    values: Vec<T>,
+    blocks: Vec<Vec<T>>,
 }
 
 impl<T> Default for Shelf<T> {
     fn default() -> Shelf<T> {
         Shelf {
             names: Table::default(),
-            values: Vec::new(),
+            blocks: Vec::new(),
         }
     }
 }
@@ -31,14 +34,16 @@ impl<T: Default> Shelf<T> {
 
     /// What is kept under a name.
     pub fn get(&self, place: Place) -> &T {
-        &self.values[self.names.slot(place) as usize]
+        let slot = self.names.slot(place) as usize;
+        &self.blocks[slot / BLOCK][slot % BLOCK]
     }
 
     /// What is kept under a name, and its slot.
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> (&mut T, u32) {
         let slot = self.names.slot(place);
-        (&mut self.values[slot as usize], slot)
+        let (block, index) = (slot as usize / BLOCK, slot as usize % BLOCK);
+        (&mut self.blocks[block][index], slot)
     }
 
     /// See [`Table::enter`].
@@ -50,8 +55,15 @@ impl<T: Default> Shelf<T> {
     /// Adds a name that is not there yet, in a bank.
     pub fn insert(&mut self, name: &[u8], bank: usize) -> Place {
         let place = self.names.insert(name, bank, []);
-        if self.names.slot(place) as usize == self.values.len() {
-            self.values.push(T::default());
+        let slot = self.names.slot(place) as usize;
+        if slot / BLOCK == self.blocks.len() {
+            // The first one is as large as it has to be.
+            let capacity = if slot == 0 { 0 } else { BLOCK };
+            self.blocks.push(Vec::with_capacity(capacity));
+        }
+        let block = &mut self.blocks[slot / BLOCK];
+        if slot % BLOCK == block.len() {
+            block.push(T::default());
         }
         place
     }

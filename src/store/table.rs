@@ -83,12 +83,12 @@ impl<const WORDS: usize> Table<WORDS> {
     /// Bytes of memory that the table has asked for.
     pub fn allocated(&self) -> usize {
         let entries = self.shards.iter().map(|shard| shard.entries.len() * 8);
-        entries.sum::<usize>() + self.slots.capacity() * 4 + self.records.bytes.capacity()
+        entries.sum::<usize>() + self.slots.capacity() * 4 + self.records.allocated()
     }
 
     /// Bytes that names take, the room that is free among them.
     pub fn name_bytes(&self) -> usize {
-        self.records.bytes.len() - self.len() * (HEADER + WORDS * 8)
+        self.records.used() - self.len() * (HEADER + WORDS * 8)
     }
 
     /// Bytes that one more name of this length would add to [`Table::name_bytes`].
@@ -256,6 +256,20 @@ impl<const WORDS: usize> Table<WORDS> {
         self.vacant.clear();
         self.records.clear();
         (self.cursor, self.cursor_end) = (0, 0);
+    }
+
+    /// Gives some memory back, of a table that nobody uses any more; `true` when it has none left.
+    pub fn release(&mut self) -> bool {
+        if self.records.pop_chunk() {
+            return false;
+        }
+        if !self.shards.is_empty() {
+            self.shards
+                .truncate(self.shards.len() - self.shards.len().min(16));
+            return false;
+        }
+        *self = Table::default();
+        true
     }
 
     /// Begins a walk over the names that are there now.
@@ -568,7 +582,7 @@ mod tests {
         assert!(largest < 4 << 20, "{largest}");
         while !table.compact(10) {}
         assert_eq!((table.len(), table.name_bytes()), (0, 0));
-        assert!(table.records.bytes.capacity() <= 64 * 1024);
+        assert!(table.records.allocated() <= 64 * 1024);
     }
 
     #[test]

@@ -368,3 +368,24 @@ fn looking_ahead() {
         assert_eq!(out[&format!("c {}", name(n))], "1");
     }
 }
+
+/// A large set's memory goes back piece by piece, and the set goes on.
+#[test]
+fn a_large_set_is_given_back_in_slices() {
+    let mut store = store();
+    let member = |n: usize| format!("member.{n:040}");
+    for round in 0..2 {
+        for n in 0..20_000 {
+            store.apply(b"set", Value::Set(member(n + round).as_bytes()));
+        }
+        let mut slices = 0;
+        let out = flush(&mut store, plan(Policy::default()), 1000, |store| {
+            slices += 1;
+            store.apply(b"set", Value::Set(b"meanwhile"));
+        });
+        // Each 128 KiB of names is a slice of its own.
+        assert!(slices > 20_000 * 48 / (128 * 1024), "{slices}");
+        let expected = if round == 0 { "20000" } else { "20001" };
+        assert_eq!(out["s set"], expected);
+    }
+}
