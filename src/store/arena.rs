@@ -99,6 +99,40 @@ impl From<Header> for u64 {
     }
 }
 
+/// See [`Arena::head_mut`].
+pub struct Head<'a>(&'a mut [u8]);
+
+impl Head<'_> {
+    /// The name's slot.
+    #[inline]
+    pub fn slot(&self) -> u32 {
+        Header::from(load(self.0, 0)).slot
+    }
+
+    /// One word of the data, as a floating-point number.
+    #[inline]
+    pub fn number(&self, index: usize) -> f64 {
+        f64::from_bits(load(self.0, HEADER + index * 8))
+    }
+
+    /// Changes it.
+    #[inline]
+    pub fn set_number(&mut self, index: usize, number: f64) {
+        self.set_word(index, number.to_bits());
+    }
+
+    /// Changes one word.
+    #[inline]
+    pub fn set_word(&mut self, index: usize, word: u64) {
+        store(self.0, HEADER + index * 8, word);
+    }
+
+    #[inline]
+    pub(super) fn flags_mut(&mut self) -> &mut u8 {
+        &mut self.0[2]
+    }
+}
+
 #[inline]
 fn load(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
@@ -158,6 +192,12 @@ impl<const WORDS: usize> Arena<WORDS> {
     #[inline]
     pub(super) fn flags_mut(&mut self, place: Place) -> &mut u8 {
         &mut self.record_mut(place)[2]
+    }
+
+    /// A record's header and data, for several changes at once.
+    #[inline]
+    pub(super) fn head_mut(&mut self, place: Place) -> Head<'_> {
+        Head(&mut self.record_mut(place)[..Self::NAME])
     }
 
     /// One word of the data.

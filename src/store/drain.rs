@@ -207,10 +207,10 @@ impl Store {
             if policy.is_last_flush_of_gauge(idle) && !self.is_own_gauge(name) {
                 self.gauges.remove(place);
             } else {
-                self.gauges.enter(place, new);
-                self.gauges.set_number(place, new, value);
                 let idle = idle.saturating_add(u32::from(policy.delete_gauges));
-                self.gauges.set_word(place, IDLE, u64::from(idle));
+                let (mut gauge, _) = self.gauges.enter(place, new);
+                gauge.set_number(new, value);
+                gauge.set_word(IDLE, u64::from(idle));
             }
         }
         Step::Bucket

@@ -228,9 +228,8 @@ impl Store {
 
     #[inline]
     fn add_to_counter(&mut self, place: Place, value: f64) {
-        self.counters.enter(place, self.bank);
-        let sum = self.counters.number(place, self.bank) + value;
-        self.counters.set_number(place, self.bank, sum);
+        let (mut counter, _) = self.counters.enter(place, self.bank);
+        counter.set_number(self.bank, counter.number(self.bank) + value);
     }
 
     #[inline]
@@ -240,8 +239,7 @@ impl Store {
             return;
         }
         self.timer_values += 1;
-        self.timers.enter(place, self.bank);
-        let (samples, slot) = self.timers.get_mut(place);
+        let (samples, slot) = self.timers.enter(place, self.bank);
         samples[self.bank].push(value, count, slot);
     }
 
@@ -249,21 +247,18 @@ impl Store {
     #[inline]
     fn update_gauge(&mut self, place: Place, update: impl FnOnce(f64) -> f64) {
         let bank = self.bank;
-        let mut value = self.gauges.number(place, bank);
-        if self.gauges.enter(place, bank) {
+        let idle = self.idle(place);
+        let (mut gauge, first) = self.gauges.enter(place, bank);
+        let mut value = gauge.number(bank);
+        if first {
             // The flush under way has yet to hand it out. If it is the last one that sends this
             // gauge, it is gone already as far as the new interval is concerned.
-            let idle = self.idle(place);
             let policy = self.drain.as_ref().map(drain::Drain::policy);
             let gone = policy.is_some_and(|policy| policy.is_last_flush_of_gauge(idle));
-            value = if gone {
-                0.0
-            } else {
-                self.gauges.number(place, 1 - bank)
-            };
+            value = if gone { 0.0 } else { gauge.number(1 - bank) };
         }
-        self.gauges.set_number(place, bank, update(value));
-        self.gauges.set_word(place, IDLE, 0);
+        gauge.set_number(bank, update(value));
+        gauge.set_word(IDLE, 0);
     }
 
     /// Flushes since a gauge's last update.
@@ -272,8 +267,7 @@ impl Store {
     }
 
     fn add_member(&mut self, place: Place, member: &[u8]) {
-        self.sets.enter(place, self.bank);
-        let members = &mut self.sets.get_mut(place).0[self.bank];
+        let members = &mut self.sets.enter(place, self.bank).0[self.bank];
         // The original keeps members as text, in which bytes that are no UTF-8 all look alike.
         let member = String::from_utf8_lossy(member);
         let member = &member.as_bytes()[..member.len().min(table::MAX_NAME)];
@@ -446,8 +440,8 @@ impl Store {
                     .strip_prefix(self.prefix_stats.as_bytes())
                     .and_then(|rest| rest.strip_prefix(b"."));
                 if rest.is_some_and(|rest| OWN_NAMES.iter().any(|own| own.as_bytes() == rest)) {
-                    self.counters.enter(place, self.bank);
-                    self.counters.set_number(place, self.bank, 0.0);
+                    let (mut counter, _) = self.counters.enter(place, self.bank);
+                    counter.set_number(self.bank, 0.0);
                 } else {
                     self.counters.remove(place);
                 }

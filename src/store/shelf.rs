@@ -42,14 +42,19 @@ impl<T: Default> Shelf<T> {
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> (&mut T, u32) {
         let slot = self.names.slot(place);
-        let (block, index) = (slot as usize / BLOCK, slot as usize % BLOCK);
-        (&mut self.blocks[block][index], slot)
+        (self.value_mut(slot), slot)
     }
 
-    /// See [`Table::enter`].
+    /// Enters a name in a bank: what is kept under it, and its slot.
     #[inline]
-    pub fn enter(&mut self, place: Place, bank: usize) -> bool {
-        self.names.enter(place, bank)
+    pub fn enter(&mut self, place: Place, bank: usize) -> (&mut T, u32) {
+        let slot = self.names.enter(place, bank).0.slot();
+        (self.value_mut(slot), slot)
+    }
+
+    #[inline]
+    fn value_mut(&mut self, slot: u32) -> &mut T {
+        &mut self.blocks[slot as usize / BLOCK][slot as usize % BLOCK]
     }
 
     /// Adds a name that is not there yet, in a bank.

@@ -19,7 +19,7 @@
 //! meanwhile is marked, and the walk passes over it. Where a record is may change ([`Table::compact`]).
 
 pub use crate::store::arena::Place;
-use crate::store::arena::{Arena, HEADER, Header, Slide};
+use crate::store::arena::{Arena, HEADER, Head, Header, Slide};
 use foldhash::fast::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -180,13 +180,15 @@ impl<const WORDS: usize> Table<WORDS> {
         self.set_word(place, index, number.to_bits());
     }
 
-    /// Enters a name in a bank; whether it was in the other one until now.
+    /// Enters a name in a bank: what is kept under it, and whether it was in the other one until now.
     #[inline]
-    pub fn enter(&mut self, place: Place, bank: usize) -> bool {
-        let flags = self.records.flags_mut(place);
+    pub fn enter(&mut self, place: Place, bank: usize) -> (Head<'_>, bool) {
+        let mut head = self.records.head_mut(place);
+        let flags = head.flags_mut();
         let before = *flags;
         *flags = before & !BANK | bank_flag(bank);
-        before != *flags
+        let moved = before != *flags;
+        (head, moved)
     }
 
     /// Whether a name was last entered in this bank.
