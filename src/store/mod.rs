@@ -13,9 +13,18 @@
 //! | set | the members | starts empty |
 //!
 //! The bank that is not in use is empty (or, for gauges, of no account) once a drain is over.
+//!
+//! | file | job |
+//! |---|---|
+//! | `table` | from a name to the words kept beside it; walks |
+//! | `index` | from a name's hash to its place |
+//! | `arena` | names and their words, in chunks |
+//! | `shelf` | a table for what is too large to stand beside a name |
+//! | `drain` | handing out the old bank |
 
 mod arena;
 mod drain;
+mod index;
 mod shelf;
 pub mod table;
 

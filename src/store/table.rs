@@ -4,13 +4,13 @@
 //! Three parts, each growing in small steps so that no insertion ever stalls the daemon:
 //!
 //! ```text
-//! shard (one of 256 by the hash's top byte)        records (one arena)
+//! shard (one of 256 by the hash's top byte)        records (an arena of chunks)
 //! [tag | place+1][      ][tag | place+1] …   ->   [length flags slot][words][…prod.web1.hits] …
 //!                                     slots                ^
 //!                                     [place+1] …  --------'
 //! ```
 //!
-//! A look-up costs two cache misses, one in the index and one in the record, which has the data beside
+//! A look-up costs two cache misses, one in the index and one in the record, which has the words beside
 //! the name, and allocates nothing. A name takes 8 bytes beside its words and itself (rounded up to 8),
 //! 4 for its slot, and an index entry of 8 at a load of 3/8 to 3/4.
 //!
@@ -20,6 +20,7 @@
 
 pub use crate::store::arena::Place;
 use crate::store::arena::{Arena, HEADER, Head, Header, Slide};
+use crate::store::index::{Shard, place_in};
 use foldhash::fast::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -41,7 +42,7 @@ const LATE: u8 = 2;
 /// The bank (0 or 1) that the record was last entered in.
 const BANK: u8 = 4;
 
-/// See the module. Beside each name so many words are kept, 0 at first or whatever it is inserted with.
+/// See the module. Beside each name so many words of 8 bytes are kept.
 pub struct Table<const WORDS: usize> {
     shards: Vec<Shard>,
     /// The place plus one; 0 is vacant.
@@ -82,8 +83,8 @@ impl<const WORDS: usize> Table<WORDS> {
 
     /// Bytes of memory that the table has asked for.
     pub fn allocated(&self) -> usize {
-        let entries = self.shards.iter().map(|shard| shard.entries.len() * 8);
-        entries.sum::<usize>() + self.slots.capacity() * 4 + self.records.allocated()
+        let index = self.shards.iter().map(Shard::allocated);
+        index.sum::<usize>() + self.slots.capacity() * 4 + self.records.allocated()
     }
 
     /// Bytes that names take, the room that is free among them.
@@ -250,10 +251,7 @@ impl<const WORDS: usize> Table<WORDS> {
             *self = Table::default();
             return;
         }
-        self.shards.iter_mut().for_each(|shard| {
-            shard.entries.fill(0);
-            shard.used = 0;
-        });
+        self.shards.iter_mut().for_each(Shard::clear);
         self.slots.clear();
         self.vacant.clear();
         self.records.clear();
@@ -366,121 +364,6 @@ pub enum Walk {
     More,
     /// The walk is over.
     End,
-}
-
-/// Open addressing with linear probing. An entry is 0, or a tag (32 bits of the hash, which also say
-/// where it wants to be) over a place plus one.
-#[derive(Default)]
-struct Shard {
-    entries: Box<[u64]>,
-    used: usize,
-}
-
-/// The place that an entry holds.
-#[inline]
-fn place_in(entry: u64) -> Option<Place> {
-    (entry as u32).checked_sub(1).map(Place)
-}
-
-#[inline]
-fn tag_in(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
-
-impl Shard {
-    #[inline]
-    fn find(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
-        let entry = self.likely(tag);
-        match place_in(entry) {
-            Some(place) if tag_in(entry) == tag && is_it(place) => Some(place),
-            _ => self.search(tag, is_it),
-        }
-    }
-
-    /// The first entry where a tag wants to be, or the second. It is chosen without a branch, which the
-    /// processor could not predict.
-    #[inline]
-    fn likely(&self, tag: u32) -> u64 {
-        let mask = self.entries.len().wrapping_sub(1);
-        let entry = |at: usize| self.entries.get(at & mask).copied().unwrap_or(0);
-        let (first, second) = (entry(tag as usize), entry(tag as usize + 1));
-        if tag_in(first) == tag { first } else { second }
-    }
-
-    fn search(&self, tag: u32, is_it: impl Fn(Place) -> bool) -> Option<Place> {
-        let mask = self.entries.len().wrapping_sub(1);
-        let mut at = tag as usize;
-        loop {
-            // Out of range only without any entry at all.
-            let entry = *self.entries.get(at & mask)?;
-            let place = place_in(entry)?;
-            if tag_in(entry) == tag && is_it(place) {
-                return Some(place);
-            }
-            at += 1;
-        }
-    }
-
-    fn insert(&mut self, tag: u32, place: Place) {
-        if (self.used + 1) * 4 > self.entries.len() * 3 {
-            let doubled = vec![0; (self.entries.len() * 2).max(8)].into_boxed_slice();
-            let old = std::mem::replace(&mut self.entries, doubled);
-            old.iter()
-                .filter(|entry| **entry != 0)
-                .for_each(|entry| self.place(*entry));
-        }
-        self.place(u64::from(tag) << 32 | u64::from(place.0 + 1));
-        self.used += 1;
-    }
-
-    fn place(&mut self, entry: u64) {
-        let mask = self.entries.len() - 1;
-        let mut at = (entry >> 32) as usize & mask;
-        while self.entries[at] != 0 {
-            at = (at + 1) & mask;
-        }
-        self.entries[at] = entry;
-    }
-
-    /// The name has moved.
-    fn replace(&mut self, tag: u32, from: Place, to: Place) {
-        let mask = self.entries.len() - 1;
-        let entry = |place: Place| u64::from(tag) << 32 | u64::from(place.0 + 1);
-        let mut at = tag as usize & mask;
-        while self.entries[at] != entry(from) {
-            at = (at + 1) & mask;
-        }
-        self.entries[at] = entry(to);
-    }
-
-    /// Takes an entry out and moves up those behind it that had to give way, so that no gap stands
-    /// between an entry and the place it wants.
-    fn remove(&mut self, tag: u32, place: Place) {
-        let mask = self.entries.len() - 1;
-        let entry = u64::from(tag) << 32 | u64::from(place.0 + 1);
-        let mut gap = tag as usize & mask;
-        while self.entries[gap] != entry {
-            gap = (gap + 1) & mask;
-        }
-        let mut at = gap;
-        loop {
-            self.entries[gap] = 0;
-            loop {
-                at = (at + 1) & mask;
-                if self.entries[at] == 0 {
-                    self.used -= 1;
-                    return;
-                }
-                let wanted = (self.entries[at] >> 32) as usize & mask;
-                // May it move into the gap? Only if that is not in front of where it wants to be.
-                if at.wrapping_sub(wanted) & mask >= at.wrapping_sub(gap) & mask {
-                    break;
-                }
-            }
-            self.entries[gap] = self.entries[at];
-            gap = at;
-        }
-    }
 }
 
 #[cfg(test)]
