@@ -485,6 +485,17 @@ mod tests {
             let found = take();
             assert_eq!(found.lines().count(), 2, "{found:?}");
         }
+        // Another file, which a reload has named, was not cut.
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        report(&mut keys);
+        std::fs::remove_file(&path).unwrap();
+        let other = path.with_extension("other");
+        std::fs::write(&other, "c\n").unwrap();
+        keys.config.log = Some(other.clone());
+        report(&mut keys);
+        let found = std::fs::read_to_string(&other).unwrap();
+        std::fs::remove_file(&other).unwrap();
+        assert_eq!(found.lines().count(), 2, "{found:?}");
     }
 
     #[test]
