@@ -290,7 +290,7 @@ impl<L> Console<L> {
         });
         let stalled = self.clients.iter().any(|client| client.stalled);
         if !stalled && self.stalling.set(false) {
-            log::notice!("admin: no client has stalled any more");
+            log::notice!("admin: no client is stalled any more");
         }
     }
 }

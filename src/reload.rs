@@ -3,7 +3,7 @@
 //! The file is looked at once a second; when it has changed and then stayed as it is for another second it is
 //! read. So a file that is being written, or replaced by rename, is read once and whole, and one that is
 //! gone for a while is no matter. A broken file is logged and changes nothing. What is no regular file any
-//! more is not read: the daemon would wait for whoever writes to a pipe.
+//! more is not read: the program would wait for whoever writes to a pipe.
 
 use crate::event_loop::{Now, PollSet};
 use crate::log;
@@ -100,7 +100,8 @@ impl Reloader {
         P::common(&mut config).debug |= self.verbose;
         let restart = P::needs_restart(current, &config);
         if !restart.is_empty() {
-            log::warning!("restart the daemon for changes of {}", restart.join(", "));
+            let keys = restart.join(", ");
+            log::warning!("a restart is needed for the changes of {keys}");
         }
         log::notice!("reloaded {}", path.display());
         Some(config)

@@ -103,27 +103,26 @@ impl ReceiveBatch {
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         (self.received, self.taken) = (0, 0);
         debug_assert!(self.vectors.iter().all(|vector| vector.iov_len == DATAGRAM));
-        // SAFETY: headers, vectors and buffers live in boxes of ours that do not move, and each
-        // vector names DATAGRAM bytes inside its own stride of the buffers.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                null_mut(),
-            )
-        };
-        match check(received) {
-            Ok(count) => self.received = (count as usize).min(BATCH),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(error),
+        loop {
+            // SAFETY: headers, vectors and buffers live in boxes of ours that do not move, and each
+            // vector names DATAGRAM bytes inside its own stride of the buffers.
+            let received = unsafe {
+                libc::recvmmsg(
+                    socket.as_raw_fd(),
+                    self.headers.as_mut_ptr(),
+                    BATCH as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                    null_mut(),
+                )
+            };
+            match check(received) {
+                Ok(count) => self.received = (count as usize).min(BATCH),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            return Ok(self.received);
         }
-        Ok(self.received)
     }
 
     /// The next datagram of the batch, once each. One that was cut short (which [`DATAGRAM`] rules out for

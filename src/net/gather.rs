@@ -54,8 +54,8 @@ impl Gather {
 mod tests {
     use super::*;
 
-    /// A second from `start` on with datagrams at an even rate, each turn taking some microseconds a datagram and some in
-    /// any case: the turns there were, and the most that waited at a time.
+    /// A second from `start` on with datagrams at an even rate, each turn taking some microseconds a
+    /// datagram and some in any case: the turns there were, and the most that waited at a time.
     fn second(gather: &mut Gather, start: Instant, rate: u64) -> (u32, usize) {
         let (mut now, mut read, mut turns, mut most) = (Duration::ZERO, 0, 0, 0);
         let mut until = (!gather.pause.is_zero()).then_some(Duration::ZERO);

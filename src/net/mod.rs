@@ -20,10 +20,10 @@ mod udp;
 
 use crate::event_loop::{Now, PollSet};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Work of one server in one turn, and at most one packet more: 1 ms of it, or 2. It is counted in bytes, for
-/// a few large packets are as much as hundreds of small ones.
+/// Work of one server in one turn, and at most one packet more: 1 ms of it, or 2. It is counted in bytes,
+/// for a few large packets are as much as hundreds of small ones.
 const TURN: usize = 128 * 1024;
 
 /// What a packet costs whatever is in it.
@@ -129,10 +129,8 @@ impl Inputs {
     /// At the end: no more clients, and what the kernel has queued already, until it is empty or
     /// its part of `shutdownTimeout` is over. Then all servers are closed; what they counted stays.
     pub fn drain(&mut self, shutdown_timeout: Duration, packet: &mut impl FnMut(&[u8])) {
-        let until = std::time::Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
-        for server in &mut self.udp {
-            while server.receive(packet) > 0 && std::time::Instant::now() < until {}
-        }
+        let until = Instant::now() + shutdown_timeout.mul_f64(LAST_READ);
+        self.drain_datagrams(until, packet);
         for server in &mut self.streams {
             server.drain(until, packet);
         }
@@ -144,6 +142,24 @@ impl Inputs {
         };
         self.udp.clear();
         self.streams.clear();
+    }
+
+    /// What is queued on the datagram sockets. One that gives an error may have more all the same: it is
+    /// asked again a little later.
+    fn drain_datagrams(&mut self, until: Instant, packet: &mut impl FnMut(&[u8])) {
+        loop {
+            let (mut more, mut failing) = (false, false);
+            for server in &mut self.udp {
+                more |= server.receive(packet) > 0;
+                failing |= server.is_failing();
+            }
+            if !(more || failing) || Instant::now() >= until {
+                return;
+            }
+            if !more {
+                std::thread::sleep(udp::PAUSE);
+            }
+        }
     }
 
     /// Datagrams that the kernel dropped since the last call.

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// How long to leave a socket alone that gives an error: asked again at once, it may give the same.
-const PAUSE: Duration = Duration::from_millis(10);
+pub const PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct UdpServer {
@@ -153,6 +153,11 @@ impl UdpServer {
                 }
             }
         }
+    }
+
+    /// Whether the last call gave an error: there may be more than it has received.
+    pub fn is_failing(&self) -> bool {
+        self.failing.is_on()
     }
 
     /// Datagrams that the kernel dropped since the last call.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long all must have gone well for the log to say that something is over.
-const CALM: Duration = Duration::from_secs(10);
+pub const CALM: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Node {

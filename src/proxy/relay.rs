@@ -2,6 +2,7 @@
 //! what comes in is [`super::core`].
 
 use super::core::Core;
+use super::node::CALM;
 use super::siblings::Siblings;
 use crate::admin::Console;
 use crate::config::ProxyConfig;
@@ -16,7 +17,7 @@ use crate::reload::Reloader;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-/// How often the sockets' figures are looked at, at most.
+/// How often the sockets' figures are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// One process that relays.
@@ -30,6 +31,8 @@ pub struct Relay {
     siblings: Option<Siblings>,
     /// When the sockets' figures were looked at.
     looked: Instant,
+    /// When the kernel was last seen to have dropped datagrams, until that is over.
+    dropped: Option<Instant>,
     long_lines: log::Latch,
     ending: Option<Ending>,
 }
@@ -63,6 +66,7 @@ impl Relay {
             notifier,
             siblings,
             looked: now.mono,
+            dropped: None,
             long_lines: log::Latch::new(),
             ending: None,
         };
@@ -91,13 +95,25 @@ impl Relay {
     fn look(&mut self, now: Now) {
         self.looked = now.mono;
         let figures = &mut self.core.figures;
-        figures.udp_drops += self.inputs.take_drops();
+        let drops = self.inputs.take_drops();
+        figures.udp_drops += drops;
         let long_lines = self.inputs.take_long_lines();
         figures.long_lines += long_lines;
         figures.clients = self.inputs.clients();
         figures.refused_clients = self.inputs.refused() + self.console.refused();
         figures.silent_clients = self.inputs.silent() + self.console.silent();
         figures.stalled_consoles = self.console.stalls();
+        if drops > 0 {
+            if self.dropped.replace(now.mono).is_none() {
+                log::warning!(
+                    "the kernel dropped {drops} datagrams: more comes in than can be taken, or receiveBuffer \
+                     is too small for the bursts"
+                );
+            }
+        } else if self.dropped.is_some_and(|last| now.mono >= last + CALM) {
+            self.dropped = None;
+            log::notice!("no more datagrams dropped; {} in all", figures.udp_drops);
+        }
         if self.long_lines.set(long_lines > 0) {
             if long_lines > 0 {
                 log::warning!("over maxLineBytes: {long_lines} lines passed over");
@@ -117,6 +133,7 @@ impl Relay {
         let core = &mut self.core;
         self.inputs
             .drain(timeout, &mut |packet| core.packet(packet, now));
+        self.look(now);
         self.ending = Some(Ending {
             until: now.mono + timeout,
             told: false,
@@ -132,7 +149,6 @@ impl Relay {
             ending.told = true;
             self.ending = Some(ending);
             if self.core.stats.is_on() {
-                self.look(now);
                 self.core.send_stats();
                 self.core.send(now);
             }
@@ -160,6 +176,7 @@ impl Role for Relay {
             return poll.wake_at(ending.until);
         }
         self.inputs.register(poll);
+        poll.wake_at(self.looked + LOOK);
         self.core.stats.register(poll);
         if self.core.config.common.automatic_config_reload {
             self.reloader.register(poll);

@@ -42,6 +42,8 @@ pub struct KeyFlush {
     /// Of the report under way, or of the last one.
     output: Output,
     path: Option<PathBuf>,
+    /// The last write failed, maybe in the midst of a line.
+    cut: bool,
     over: Latch,
     failing: Latch,
 }
@@ -60,6 +62,7 @@ impl KeyFlush {
             report: None,
             output: Output::Stdout,
             path: None,
+            cut: false,
             over: Latch::new(),
             failing: Latch::new(),
         })
@@ -138,8 +141,9 @@ impl KeyFlush {
             }
         }
         let counts = std::mem::take(&mut self.counts);
+        self.cut &= self.path == self.config.log;
         self.path.clone_from(&self.config.log);
-        match Output::open(self.path.as_deref()) {
+        match self.open() {
             Err(error) => self.told(Err(error)),
             // That nothing can be written says little about a disk.
             Ok(_) if counts.is_empty() => {}
@@ -149,6 +153,16 @@ impl KeyFlush {
                 self.report = Some(Report::new(counts, self.config.percent, date));
             }
         }
+    }
+
+    /// Opens what the report goes to, and ends a line that was cut.
+    fn open(&mut self) -> io::Result<Output> {
+        let mut output = Output::open(self.path.as_deref())?;
+        if self.cut && !output.is_new() {
+            output.write(b"\n")?;
+        }
+        self.cut = false;
+        Ok(output)
     }
 
     /// The end: the report under way must not wait for a reader of standard output any more.
@@ -169,6 +183,7 @@ impl KeyFlush {
         let written = self.output.write(&text);
         if written.is_err() || !more {
             (self.report, self.output) = (None, Output::Stdout);
+            self.cut = written.is_err();
             self.told(written);
         }
     }
@@ -263,6 +278,16 @@ impl Output {
 
     fn has_room(&self) -> bool {
         !matches!(self, Output::Stdout) || stdout::wants_write().is_none()
+    }
+
+    /// A file that has nothing in it yet.
+    fn is_new(&self) -> bool {
+        match self {
+            Output::Stdout => false,
+            Output::File(file) => file
+                .metadata()
+                .is_ok_and(|file| file.is_file() && file.len() == 0),
+        }
     }
 
     /// Writes whole lines.
@@ -421,6 +446,56 @@ mod tests {
         assert!(keys.is_none());
         KeyFlush::configure(&mut keys, Some(&new), now);
         assert!(keys.is_some());
+    }
+
+    /// A full disk may leave the file in mid-line: what comes then has lines of its own.
+    #[test]
+    fn a_report_behind_one_that_failed_begins_a_line() {
+        let path = std::env::temp_dir().join(format!("statsd-cut-{}", std::process::id()));
+        let mut keys = keys(100.0, Some(&path));
+        let report = |keys: &mut KeyFlush| {
+            keys.count(b"a:1|c", true);
+            keys.begin(Now::read());
+            while keys.is_running() {
+                keys.slice();
+            }
+        };
+        let take = || {
+            let found = std::fs::read_to_string(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            found
+        };
+        for (there, expected) in [("b\nhal", "b\nhal\n"), ("", "")] {
+            std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+            report(&mut keys);
+            assert!(keys.failing.is_on());
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, there).unwrap();
+            // Nothing to report, twice: the line is ended once.
+            (0..2).for_each(|_| keys.begin(Now::read()));
+            report(&mut keys);
+            let found = take();
+            assert!(!keys.failing.is_on());
+            let line = found.strip_prefix(expected).unwrap();
+            assert!(line.ends_with(" count=1 key=a\n"), "{found:?}");
+            assert_eq!(line.lines().count(), 1, "{found:?}");
+            // Once is enough.
+            std::fs::write(&path, "c\n").unwrap();
+            report(&mut keys);
+            let found = take();
+            assert_eq!(found.lines().count(), 2, "{found:?}");
+        }
+        // Another file, which a reload has named, was not cut.
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        report(&mut keys);
+        std::fs::remove_file(&path).unwrap();
+        let other = path.with_extension("other");
+        std::fs::write(&other, "c\n").unwrap();
+        keys.config.log = Some(other.clone());
+        report(&mut keys);
+        let found = std::fs::read_to_string(&other).unwrap();
+        std::fs::remove_file(&other).unwrap();
+        assert_eq!(found.lines().count(), 2, "{found:?}");
     }
 
     #[test]

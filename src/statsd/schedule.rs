@@ -68,8 +68,8 @@ impl Schedule {
         let late = now.mono.saturating_duration_since(self.next).as_nanos();
         let skipped = late / self.interval.as_nanos().max(1);
         self.missed += skipped as u64;
-        let steps = u32::try_from(skipped).unwrap_or(u32::MAX - 1);
-        let passed = self.interval.saturating_mul(steps + 1);
+        let steps = u32::try_from(skipped).unwrap_or(u32::MAX);
+        let passed = self.interval.saturating_mul(steps.saturating_add(1));
         self.covered = self.covered.saturating_add(passed);
         let last = self.next + self.interval.saturating_mul(steps);
         self.next = self.after(last, now);
@@ -159,6 +159,16 @@ mod tests {
         assert_eq!(schedule.take_covered(), 2 * TEN, "one was left out");
         assert!(schedule.is_due(at(start, 75.0, 75.0)));
         assert_eq!(schedule.take_covered(), 4 * TEN, "three were slept through");
+    }
+
+    #[test]
+    fn sleeps_however_long() {
+        let (start, interval) = (start(), Duration::from_millis(1));
+        let mut schedule = Schedule::new(interval, false, start);
+        let mono = start.mono + interval * u32::MAX + interval;
+        assert!(schedule.is_due(Now { mono, ..start }));
+        assert_eq!(schedule.missed(), u64::from(u32::MAX));
+        assert!(schedule.take_covered() >= interval * u32::MAX);
     }
 
     #[test]

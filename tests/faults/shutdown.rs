@@ -2,8 +2,9 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::graphite::{Graphite, Mode};
+use crate::common::inject::{ALWAYS, Call};
 use crate::common::{Dir, LOCAL, NEVER};
-use crate::tools::{log_lines, wait_stat, wait_stored};
+use crate::tools::{log_lines, start_with_faults, wait_failed, wait_stat, wait_stored};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,28 @@ fn what_waits_to_be_accepted_counts_too() {
     daemon.signal("CONT");
     assert_eq!(daemon.wait_end(), Some(0));
     wait_stored(&graphite, "stats_counts.a", 300.0);
+}
+
+/// Short of memory at the very end: what is queued is asked for again.
+#[test]
+fn no_room_to_receive_at_the_end() {
+    for errno in [libc::ENOBUFS, libc::ENOMEM, libc::EINTR] {
+        let (dir, graphite) = (Dir::new(), Graphite::text());
+        let config = format!(
+            "{{ {LOCAL}, {NEVER}, shutdownTimeout: 60000, {} }}",
+            graphite.config()
+        );
+        let (mut daemon, faults) = start_with_faults(&dir, &config);
+        faults.fail(Call::Recvmmsg, libc::ENOBUFS, ALWAYS);
+        (0..10).for_each(|_| daemon.send("a:1|c"));
+        daemon.signal("TERM");
+        daemon.wait_line("stopping");
+        let failed = faults.failed(Call::Recvmmsg);
+        faults.fail(Call::Recvmmsg, errno, 3);
+        wait_failed(&faults, Call::Recvmmsg, failed + 3);
+        assert_eq!(daemon.wait_end(), Some(0));
+        wait_stored(&graphite, "stats_counts.a", 10.0);
+    }
 }
 
 /// The last flush has the figures of all that was read and refused, to the very end.

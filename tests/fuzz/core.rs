@@ -146,9 +146,9 @@ impl Stage {
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(1 + generator.random.below(rest.len()));
             let mut packets = Vec::new();
-            let mut chunk = vec![0; lines.waiting()];
-            chunk.extend_from_slice(piece);
-            self.long += lines.take(&mut chunk, MAX_LINE, &mut |packet: &[u8]| {
+            let mut bytes = vec![0; lines.waiting()];
+            bytes.extend_from_slice(piece);
+            self.long += lines.take(&mut bytes, MAX_LINE, &mut |packet: &[u8]| {
                 packets.push(packet.to_vec());
             });
             packets.iter().for_each(|packet| self.packet(packet));

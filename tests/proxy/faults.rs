@@ -193,3 +193,56 @@ fn without_room_in_the_system_lines_wait() {
     let said = log.iter().filter(|line| line.contains("no room")).count();
     assert_eq!(said, 2, "once for each node: {log:?}");
 }
+
+/// More datagrams than the kernel keeps while the proxy does not run.
+fn overflow(program: &Program) {
+    let socket = program.udp();
+    program.signal(libc::SIGSTOP);
+    for _ in 0..100 {
+        socket.send(&[b'x'; 20_000]).unwrap();
+    }
+    program.signal(libc::SIGCONT);
+}
+
+/// With nothing that wakes it but that.
+const QUIET: &str = "receiveBuffer: 4096, checkInterval: 600000, automaticConfigReload: false";
+
+#[test]
+fn datagrams_that_the_kernel_drops_are_told_of_though_nobody_asks() {
+    let nodes = nodes(1);
+    let program = Program::start(&[&nodes[0]], QUIET);
+    // It has just looked.
+    assert_eq!(program.figure("udp_drops"), 0);
+    overflow(&program);
+    program.logged("the kernel dropped ");
+}
+
+#[test]
+fn datagrams_that_the_kernel_drops_are_told_of_once_each_way() {
+    let nodes = nodes(1);
+    let (program, faults) = Program::start_with_faults(&[&nodes[0]], QUIET);
+    let said = |text: &str| program.log().iter().filter(|l| l.contains(text)).count();
+    for round in 1..=2 {
+        overflow(&program);
+        wait_for("the word of drops", || {
+            (said("the kernel dropped ") == round).then_some(())
+        });
+        // Soon after it is the same trouble still.
+        let dropped = program.figure("udp_drops");
+        overflow(&program);
+        wait_for("more of them", || {
+            (program.figure("udp_drops") > dropped).then_some(())
+        });
+        // It looks again, and there are none.
+        faults.pass(Duration::from_secs(2));
+        for _ in 0..2 {
+            program.figure("udp_drops");
+        }
+        assert_eq!(said("no more datagrams dropped"), round - 1);
+        faults.pass(Duration::from_secs(11));
+        wait_for("the word that it is over", || {
+            (said("no more datagrams dropped") == round).then_some(())
+        });
+    }
+    assert_eq!(said("the kernel dropped "), 2);
+}

@@ -206,7 +206,7 @@ fn a_console_that_does_not_read() {
     let mut replies = String::new();
     deaf.read_to_string(&mut replies).unwrap();
     assert_eq!(replies.matches(&note).count(), 2000);
-    program.logged("no client has stalled any more");
+    program.logged("no client is stalled any more");
     assert_eq!(program.figure("stalled_consoles"), 1);
     let log = program.log();
     let said = log.iter().filter(|line| line.contains("does not read: "));
