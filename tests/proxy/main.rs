@@ -332,7 +332,8 @@ fn the_end_loses_nothing() {
 fn a_reload_adds_and_removes_nodes_without_losing_a_line() {
     let nodes = nodes(4);
     let all: Vec<&Node> = nodes.iter().collect();
-    let keys = "checkInterval: 100";
+    // A node has so long to answer, on a busy machine too: what it got while it counts as down is lost.
+    let keys = "checkInterval: 1000";
     let program = Program::start(&all[..2], keys);
     let lines = lines(20_000, 400);
     std::thread::scope(|scope| {
