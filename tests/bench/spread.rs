@@ -29,7 +29,7 @@ const MEASURED: [(&str, Costs); 2] = [
     (
         "30 lines a datagram",
         Costs {
-            proxy: 0.13,
+            proxy: 0.12,
             direct: 0.10,
             behind: 0.10,
         },
@@ -37,8 +37,8 @@ const MEASURED: [(&str, Costs); 2] = [
     (
         "1 line a datagram",
         Costs {
-            proxy: 1.4,
-            direct: 1.3,
+            proxy: 1.25,
+            direct: 1.0,
             behind: 0.15,
         },
     ),
