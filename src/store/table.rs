@@ -436,6 +436,45 @@ mod tests {
         assert!(table.allocated() < 16_000, "{}", table.allocated());
     }
 
+    /// Names of any length come and go in many chunks, before, while and after they are moved.
+    #[test]
+    fn names_stay_what_they_are_over_the_ends_of_chunks() {
+        let mut table: Table<1> = Table::default();
+        let mut map: HashMap<Vec<u8>, u64> = HashMap::new();
+        let mut state = 1u64;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 33) as usize % below
+        };
+        for round in 0..60_000 {
+            // Twice as many go as come at times, until few are left.
+            let goes = random(3) < if round / 6000 % 2 == 0 { 1 } else { 2 };
+            let place = (table.slot_count() > 0)
+                .then(|| table.place(random(table.slot_count() as usize) as u32));
+            if let (true, Some(Some(place))) = (goes, place) {
+                let name = table.name(place).to_vec();
+                assert_eq!(map.remove(&name), Some(table.word(place, 0)));
+                table.remove(place);
+            } else if !goes {
+                let length = if random(50) == 0 { 20_000 } else { 300 };
+                let name = format!("{round}.{}", "n".repeat(random(length)));
+                table.insert(name.as_bytes(), 0, [round]);
+                map.insert(name.into_bytes(), round);
+            }
+            if round % 50 == 0 {
+                table.compact(random(400));
+            }
+        }
+        assert_eq!(table.len(), map.len());
+        for (name, word) in &map {
+            let place = table.find(name).unwrap();
+            assert_eq!(table.word(place, 0), *word);
+            assert_eq!(table.place(table.slot(place)), Some(place));
+        }
+    }
+
     /// Names that went leave room of a size that nobody wants: it is closed up, and given back.
     #[test]
     fn gaps_are_closed() {
