@@ -57,22 +57,22 @@ impl UdpServer {
     /// The kernel grants less than asked where `net.core.rmem_max` is below, unless we are root. It
     /// counts twice the bytes asked for, to cover its own overhead.
     fn ask_for_buffer(&self, bytes: usize) {
-        let granted = || self.granted();
-        if granted() >= bytes {
+        if self.granted() >= bytes {
             return;
         }
         let plain = self.socket.set_recv_buffer_size(bytes);
-        if granted() < bytes && sys::force_receive_buffer(self.socket.as_fd(), bytes).is_err() {
+        if self.granted() < bytes && sys::force_receive_buffer(self.socket.as_fd(), bytes).is_err()
+        {
             let why = plain
                 .err()
                 .map_or(String::new(), |error| format!(" ({error})"));
             log::warning!(
                 "{self}: the kernel grants a receive buffer of {} bytes of the {bytes} asked for{why}; \
                  to have it all, set sysctl net.core.rmem_max={bytes}",
-                granted()
+                self.granted()
             );
         } else {
-            log::info!("{self}: receive buffer of {} bytes", granted());
+            log::info!("{self}: receive buffer of {} bytes", self.granted());
         }
     }
 

@@ -97,7 +97,7 @@ impl KeyFlush {
         match self.counts.find(&self.name) {
             Some(place) => {
                 let count = self.counts.word(place, 0);
-                self.counts.set_word(place, 0, count + 1);
+                self.counts.change(place).set_word(0, count + 1);
             }
             None if self.has_room() && self.name.len() <= MAX_NAME => {
                 self.counts.insert(&self.name, 0, [1]);

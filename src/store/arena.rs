@@ -189,12 +189,7 @@ impl<const WORDS: usize> Arena<WORDS> {
         store(self.record_mut(place), 0, header.into());
     }
 
-    #[inline]
-    pub(super) fn flags_mut(&mut self, place: Place) -> &mut u8 {
-        &mut self.record_mut(place)[2]
-    }
-
-    /// A record's header and data, for several changes at once.
+    /// A record's header and data, to be changed.
     #[inline]
     pub(super) fn head_mut(&mut self, place: Place) -> Head<'_> {
         Head(&mut self.record_mut(place)[..Self::NAME])
@@ -204,11 +199,6 @@ impl<const WORDS: usize> Arena<WORDS> {
     #[inline]
     pub(super) fn word(&self, place: Place, index: usize) -> u64 {
         load(self.record(place), HEADER + index * 8)
-    }
-
-    #[inline]
-    pub(super) fn set_word(&mut self, place: Place, index: usize, word: u64) {
-        store(self.record_mut(place), HEADER + index * 8, word);
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! A slice is as long as its budget, counted in units of some 20 ns: a name passed over costs 1, one
 //! handed out [`ENTRY_COST`], a timer value 1 for its merge and less for its sums.
 
-use super::table::{Place, Walk};
+use super::table::{Pause, Place};
 use super::{IDLE, Members, Store};
 use crate::snapshot::{Entry, Timer};
 use crate::timer::{Samples, Summary, Work};
@@ -71,15 +71,8 @@ pub(super) struct Drain {
     remains: Option<Members>,
 }
 
-/// What came of a step.
-enum Step {
-    /// A bucket was handed out.
-    Bucket,
-    /// Nothing yet.
-    More,
-    /// There are no more of this type.
-    End,
-}
+/// A bucket was handed out, or why not.
+type Step = Result<(), Pause>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -144,12 +137,12 @@ impl Store {
                 Stage::Compact => self.compact(),
             };
             match step {
-                Step::Bucket => {
+                Ok(()) => {
                     drain.handed_out += 1;
                     budget = budget.saturating_sub(ENTRY_COST);
                 }
-                Step::More => budget = budget.saturating_sub(STRIDE),
-                Step::End => {
+                Err(Pause::More) => budget = budget.saturating_sub(STRIDE),
+                Err(Pause::End) => {
                     drain.stage = match drain.stage {
                         Stage::Counters => Stage::Timers,
                         Stage::Timers => Stage::Gauges,
@@ -169,18 +162,18 @@ impl Store {
             && self.timers.compact(MOVES)
             && self.gauges.compact(MOVES)
             && self.sets.compact(MOVES);
-        if through { Step::End } else { Step::More }
+        if through {
+            Err(Pause::End)
+        } else {
+            Err(Pause::More)
+        }
     }
 
     fn drain_counter(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let place = match self.counters.drain_next(STRIDE) {
-            Walk::Name(place) => place,
-            Walk::More => return Step::More,
-            Walk::End => return Step::End,
-        };
+        let place = self.counters.drain_next(STRIDE)?;
         let value = self.counters.number(place, old);
-        self.counters.set_number(place, old, 0.0);
+        self.counters.change(place).set_number(old, 0.0);
         let name = self.counters.name(place);
         visit(Entry::Counter { name, value });
         if self.counters.is_in(place, old) {
@@ -190,16 +183,12 @@ impl Store {
                 self.counters.enter(place, new);
             }
         }
-        Step::Bucket
+        Ok(())
     }
 
     fn drain_gauge(&mut self, policy: &Policy, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let place = match self.gauges.drain_next(STRIDE) {
-            Walk::Name(place) => place,
-            Walk::More => return Step::More,
-            Walk::End => return Step::End,
-        };
+        let place = self.gauges.drain_next(STRIDE)?;
         let (name, value) = (self.gauges.name(place), self.gauges.number(place, old));
         visit(Entry::Gauge { name, value });
         if self.gauges.is_in(place, old) {
@@ -213,7 +202,7 @@ impl Store {
                 gauge.set_word(IDLE, u64::from(idle));
             }
         }
-        Step::Bucket
+        Ok(())
     }
 
     /// The gauge that the daemon sets itself at each flush does not age.
@@ -224,11 +213,7 @@ impl Store {
 
     fn drain_set(&mut self, drain: &mut Drain, visit: &mut impl FnMut(Entry<'_>)) -> Step {
         let (old, new) = (1 - self.bank, self.bank);
-        let place = match self.sets.drain_next(STRIDE) {
-            Walk::Name(place) => place,
-            Walk::More => return Step::More,
-            Walk::End => return Step::End,
-        };
+        let place = self.sets.drain_next(STRIDE)?;
         let members = &self.sets.get(place)[old];
         visit(Entry::Set {
             name: self.sets.names().name(place),
@@ -250,10 +235,10 @@ impl Store {
                 self.sets.enter(place, new);
             }
         }
-        Step::Bucket
+        Ok(())
     }
 
-    /// Timers take work; this returns with [`Step::More`] when the budget ends in the midst of it.
+    /// Timers take work; this returns with [`Pause::More`] when the budget ends in the midst of it.
     fn drain_timer(
         &mut self,
         drain: &mut Drain,
@@ -262,25 +247,20 @@ impl Store {
     ) -> Step {
         let old = 1 - self.bank;
         if drain.timer.is_none() {
-            match self.timers.drain_next(STRIDE) {
-                Walk::Name(place) => {
-                    let (samples, slot) = self.timers.get_mut(place);
-                    let samples = std::mem::take(&mut samples[old]);
-                    drain.work.begin(samples, &drain.plan.summary, budget);
-                    drain.name.clear();
-                    drain
-                        .name
-                        .extend_from_slice(self.timers.names().name(place));
-                    drain.timer = Some(slot);
-                    drain.handed_over = false;
-                }
-                Walk::More => return Step::More,
-                Walk::End => return Step::End,
-            }
+            let place = self.timers.drain_next(STRIDE)?;
+            let (samples, slot) = self.timers.get_mut(place);
+            let samples = std::mem::take(&mut samples[old]);
+            drain.work.begin(samples, &drain.plan.summary, budget);
+            drain.name.clear();
+            drain
+                .name
+                .extend_from_slice(self.timers.names().name(place));
+            drain.timer = Some(slot);
+            drain.handed_over = false;
         }
         if !drain.handed_over {
             if !drain.work.step(budget) {
-                return Step::More;
+                return Err(Pause::More);
             }
             let timer = Timer {
                 work: &drain.work,
@@ -293,10 +273,10 @@ impl Store {
             drain.handed_over = true;
         }
         if !drain.work.release(budget) {
-            return Step::More;
+            return Err(Pause::More);
         }
         let Some(slot) = drain.timer.take() else {
-            return Step::More;
+            return Err(Pause::More);
         };
         let buffer = drain.work.end();
         // It may have been deleted meanwhile, and even come back.
@@ -304,7 +284,7 @@ impl Store {
         if let Some(place) = place.filter(|place| self.timers.names().name(*place) == drain.name) {
             self.end_timer(place, old, buffer, drain.plan.policy.delete_timers);
         }
-        Step::Bucket
+        Ok(())
     }
 
     fn end_timer(&mut self, place: Place, old: usize, buffer: Samples, delete: bool) {

@@ -433,7 +433,7 @@ impl Store {
         self.apply(name, Value::Gauge(value));
         // Not found by this name: refused, or of other settings and stored sanitized.
         if let Some(place) = self.gauges.find(name) {
-            self.gauges.set_word(place, IDLE, u64::from(idle));
+            self.gauges.change(place).set_word(IDLE, u64::from(idle));
         }
     }
 

@@ -1,6 +1,6 @@
 //! A table for what is too large to stand beside a name: it stands on a shelf, by the name's slot. Core.
 
-use super::table::{Place, Table, Walk};
+use super::table::{Pause, Place, Table};
 
 /// Values in a block: so many are made room for at a time, and none is ever moved.
 const BLOCK: usize = 1024;
@@ -91,7 +91,7 @@ impl<T: Default> Shelf<T> {
     }
 
     /// See [`Table::drain_next`].
-    pub fn drain_next(&mut self, limit: usize) -> Walk {
+    pub fn drain_next(&mut self, limit: usize) -> Result<Place, Pause> {
         self.names.drain_next(limit)
     }
 }

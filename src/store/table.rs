@@ -163,22 +163,16 @@ impl<const WORDS: usize> Table<WORDS> {
         self.records.word(place, index)
     }
 
-    /// Changes it.
-    #[inline]
-    pub fn set_word(&mut self, place: Place, index: usize, word: u64) {
-        self.records.set_word(place, index, word);
-    }
-
     /// The same as a floating-point number.
     #[inline]
     pub fn number(&self, place: Place, index: usize) -> f64 {
         f64::from_bits(self.word(place, index))
     }
 
-    /// Changes it.
+    /// What is kept under a name, to be changed.
     #[inline]
-    pub fn set_number(&mut self, place: Place, index: usize, number: f64) {
-        self.set_word(place, index, number.to_bits());
+    pub fn change(&mut self, place: Place) -> Head<'_> {
+        self.records.head_mut(place)
     }
 
     /// Enters a name in a bank: what is kept under it, and whether it was in the other one until now.
@@ -220,8 +214,9 @@ impl<const WORDS: usize> Table<WORDS> {
         };
         let place = self.records.add(header, name);
         self.slots[slot as usize] = place.0 + 1;
+        let mut head = self.change(place);
         for (index, word) in data.into_iter().enumerate() {
-            self.set_word(place, index, word);
+            head.set_word(index, word);
         }
         if self.shards.is_empty() {
             self.shards.push(Shard::default());
@@ -278,23 +273,24 @@ impl<const WORDS: usize> Table<WORDS> {
     }
 
     /// The next name of the walk. At most `limit` slots are passed over, then the walk is given back
-    /// as [`Walk::More`], so that one call is short.
-    pub fn drain_next(&mut self, limit: usize) -> Walk {
+    /// as [`Pause::More`], so that one call is short.
+    pub fn drain_next(&mut self, limit: usize) -> Result<Place, Pause> {
         for _ in 0..limit {
             if self.cursor >= self.cursor_end {
                 (self.cursor, self.cursor_end) = (0, 0);
-                return Walk::End;
+                return Err(Pause::End);
             }
             let place = self.place(self.cursor);
             self.cursor += 1;
             let Some(place) = place else { continue };
-            let flags = self.records.flags_mut(place);
+            let mut head = self.change(place);
+            let flags = head.flags_mut();
             if *flags & LATE == 0 {
-                return Walk::Name(place);
+                return Ok(place);
             }
             *flags &= !LATE;
         }
-        Walk::More
+        Err(Pause::More)
     }
 
     /// Closes gaps that names which went have left, and gives memory back, where that is worth it: a
@@ -355,11 +351,9 @@ fn bank_flag(bank: usize) -> u8 {
     (bank as u8 & 1) * BANK
 }
 
-/// What [`Table::drain_next`] gives.
+/// Why a walk gives nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Walk {
-    /// A name.
-    Name(Place),
+pub enum Pause {
     /// Nothing yet; call again.
     More,
     /// The walk is over.
@@ -371,6 +365,14 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    /// The next of a row of pseudo-random numbers, whose upper bits are the good ones.
+    fn draw(state: &mut u64) -> u64 {
+        *state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        *state
+    }
+
     /// Random insertions and removals against the standard library's map, while records are moved.
     #[test]
     fn agrees_with_a_map() {
@@ -378,9 +380,7 @@ mod tests {
         let mut map: HashMap<String, u64> = HashMap::new();
         let (mut state, mut moves) = (1u64, 0);
         for round in 0..200_000u64 {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            draw(&mut state);
             let number = (state >> 33) as usize % 9000;
             // A few are so long that they do not fit the end of a chunk.
             let times = if number % 97 == 0 { 700 } else { 1 };
@@ -388,7 +388,7 @@ mod tests {
             // It grows, shrinks, and grows again.
             let adds = state >> 60 < if round / 40_000 % 2 == 0 { 13 } else { 2 };
             match (table.find(key.as_bytes()), adds) {
-                (Some(place), true) => table.set_word(place, 0, round),
+                (Some(place), true) => table.change(place).set_word(0, round),
                 (None, true) => {
                     table.insert(key.as_bytes(), 0, [round]);
                 }
@@ -442,12 +442,7 @@ mod tests {
         let mut table: Table<1> = Table::default();
         let mut map: HashMap<Vec<u8>, u64> = HashMap::new();
         let mut state = 1u64;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 33) as usize % below
-        };
+        let mut random = move |below: usize| (draw(&mut state) >> 33) as usize % below;
         for round in 0..60_000 {
             // Twice as many go as come at times, until few are left.
             let goes = random(3) < if round / 6000 % 2 == 0 { 1 } else { 2 };
@@ -521,7 +516,7 @@ mod tests {
         let slot = table.slot(b);
         table.remove(b);
         table.drain_begin();
-        assert_eq!(table.drain_next(9), Walk::Name(a));
+        assert_eq!(table.drain_next(9), Ok(a));
         // In front of the cursor, at the end, and behind the cursor.
         let late = table.insert(b"late", 0, [0]);
         assert_eq!(table.slot(late), slot);
@@ -529,12 +524,12 @@ mod tests {
         table.remove(a);
         let again = table.insert(b"again", 0, [0]);
         assert_eq!(table.slot(again), 0);
-        assert_eq!(table.drain_next(9), Walk::Name(c));
-        assert_eq!(table.drain_next(9), Walk::Name(d));
-        assert_eq!(table.drain_next(9), Walk::End);
+        assert_eq!(table.drain_next(9), Ok(c));
+        assert_eq!(table.drain_next(9), Ok(d));
+        assert_eq!(table.drain_next(9), Err(Pause::End));
         table.drain_begin();
         let mut seen = Vec::new();
-        while let Walk::Name(place) = table.drain_next(9) {
+        while let Ok(place) = table.drain_next(9) {
             seen.push(String::from_utf8_lossy(table.name(place)).into_owned());
         }
         assert_eq!(seen, ["again", "late", "c", "d", "later"]);
