@@ -5,35 +5,16 @@ use crate::common::daemon::Daemon;
 use crate::common::graphite::Graphite;
 use crate::common::inject::{ALWAYS, Call, Faults};
 use crate::common::{DEADLINE, Dir, LOCAL, udp_socket, wait_until};
-use crate::tools::{answer_time, log_lines, said_once, start_with_faults, wait_failed};
+use crate::tools::{
+    BOTH, INTERVAL, answer_time, log_lines, said_once, start_by_hand, start_with_faults, ticks,
+    wait_failed,
+};
 use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-const CONSOLE: &str = "mgmt_address: '127.0.0.1', mgmt_port: 0";
-
-const BOTH: &str = "servers: [{ server: 'udp', address: '127.0.0.1', port: 0 },
-    { server: 'tcp', address: '127.0.0.1', port: 0 }]";
-
-/// So long that only [`Faults::pass`] brings a flush about.
-const INTERVAL: Duration = Duration::from_secs(3600);
-
 fn start(dir: &Dir, graphite: &Graphite) -> (Daemon, Faults) {
-    let interval = INTERVAL.as_millis();
-    let config = format!(
-        "{{ {CONSOLE}, flushInterval: {interval}, tcpIdleTimeout: 0, {BOTH}, {} }}",
-        graphite.config()
-    );
-    start_with_faults(dir, &config)
-}
-
-/// Ticks of processor time that it has taken, 10 ms each.
-fn ticks(daemon: &Daemon) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-    let (_, rest) = text.rsplit_once(')').unwrap();
-    let fields: Vec<f64> = rest.split_whitespace().flat_map(str::parse).collect();
-    // utime and stime: fields 14 and 15, behind pid, name and state.
-    fields[10] + fields[11]
+    start_by_hand(dir, graphite, &format!("tcpIdleTimeout: 0, {BOTH}"))
 }
 
 /// Half a second of a fault that stays must cost next to nothing.

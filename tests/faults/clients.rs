@@ -3,15 +3,12 @@
 use crate::common::daemon::{Daemon, STATSD};
 use crate::common::graphite::Graphite;
 use crate::common::{Dir, LOCAL, NEVER, reset, wait_until};
-use crate::tools::{log_lines, wait_stored};
+use crate::tools::{BOTH, log_lines, ticks, wait_stored};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::Duration;
-
-const BOTH: &str = "servers: [{ server: 'udp', address: '127.0.0.1', port: 0 },
-    { server: 'tcp', address: '127.0.0.1', port: 0 }]";
 
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
@@ -104,21 +101,14 @@ fn out_of_descriptors() {
         daemon.send("a:1|c");
     }
     daemon.wait_line("flushes are kept");
-    let busy = |stat: &str| -> f64 {
-        let pid = daemon.pid();
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let (_, rest) = text.rsplit_once(')').unwrap();
-        let field = if stat == "user" { 11 } else { 12 };
-        rest.split_whitespace().nth(field).unwrap().parse().unwrap()
-    };
-    let (before, start) = (busy("user") + busy("system"), std::time::Instant::now());
+    let (before, start) = (ticks(&daemon), std::time::Instant::now());
     while start.elapsed() < Duration::from_secs(2) {
         assert!(console.ask("health", "\n").starts_with("health"));
         std::thread::sleep(Duration::from_millis(50));
     }
     // Clock ticks of 10 ms: it waits, and does not ask again and again.
-    let ticks = busy("user") + busy("system") - before;
-    assert!(ticks < 20.0, "{ticks} of 200 ticks");
+    let spent = ticks(&daemon) - before;
+    assert!(spent < 20.0, "{spent} of 200 ticks");
     assert_eq!(
         log_lines(&daemon, "tcp 127.0.0.1"),
         2,

@@ -6,7 +6,7 @@ use crate::common::graphite::Graphite;
 use crate::common::inject::{Call, Faults};
 use crate::common::{DEADLINE, Dir, LOCAL, NEVER, wait_until};
 use crate::tools::{
-    in_namespace, log_lines, must, said_once, start_with_faults, stat, wait_stored,
+    in_namespace, log_lines, must, said_once, start_with_faults, stat, ticks, wait_stored,
 };
 use std::fs;
 use std::net::UdpSocket;
@@ -300,18 +300,11 @@ fn role_interface() {
     let _ = sender.send_to(b"a:1|c", &outer);
     sender.send_to(b"b:1|c", &inner).unwrap();
     wait_stored(&graphite, "stats_counts.b", 1.0);
-    let ticks = || {
-        let text = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-        let (_, rest) = text.rsplit_once(')').unwrap();
-        let fields: Vec<f64> = rest.split_whitespace().flat_map(str::parse).collect();
-        // utime and stime: fields 14 and 15, behind pid, name and state.
-        fields[10] + fields[11]
-    };
-    let (before, flushes) = (ticks(), graphite.flushes().len());
+    let (before, flushes) = (ticks(&daemon), graphite.flushes().len());
     wait_until("two flushes more", || {
         (graphite.flushes().len() >= flushes + 2).then_some(())
     });
-    assert!(ticks() - before < 50.0, "it spins");
+    assert!(ticks(&daemon) - before < 50.0, "it spins");
     must(up);
     sender.send_to(b"c:1|c", &outer).unwrap();
     wait_stored(&graphite, "stats_counts.c", 1.0);

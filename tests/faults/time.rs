@@ -6,25 +6,14 @@ use crate::common::graphite::Graphite;
 use crate::common::inject::Faults;
 use crate::common::{Dir, LOCAL, udp_socket, wait_until};
 use crate::tools::{
-    answer_time, log_lines, start_with_faults, stat, stored, wait_stat, wait_stored,
+    INTERVAL, answer_time, log_lines, start_by_hand, start_with_faults, stat, stored, wait_stat,
+    wait_stored,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// So long that only [`Faults::pass`] brings a flush about.
-const INTERVAL: Duration = Duration::from_secs(3600);
-
-fn start(dir: &Dir, graphite: &Graphite) -> (Daemon, Faults) {
-    let interval = INTERVAL.as_millis();
-    let config = format!(
-        "{{ {LOCAL}, flushInterval: {interval}, {} }}",
-        graphite.config()
-    );
-    start_with_faults(dir, &config)
-}
 
 /// Nothing is flushed in some turns of the loop.
 #[track_caller]
@@ -49,7 +38,7 @@ fn flush_of_now(faults: &Faults, graphite: &Graphite, number: usize) -> u64 {
 #[test]
 fn the_wall_clock_steps() {
     let (dir, graphite) = (Dir::new(), Graphite::text());
-    let (mut daemon, faults) = start(&dir, &graphite);
+    let (mut daemon, faults) = start_by_hand(&dir, &graphite, "");
     let mut flushes = 0;
     for step in [0, 3600, -7200, 5] {
         daemon.send("a:1|c");
@@ -89,7 +78,7 @@ fn the_wall_clock_steps() {
 #[test]
 fn stopped_for_long() {
     let (dir, graphite) = (Dir::new(), Graphite::text());
-    let (mut daemon, faults) = start(&dir, &graphite);
+    let (mut daemon, faults) = start_by_hand(&dir, &graphite, "");
     daemon.send("a:1|c");
     daemon.wait_received(1);
     daemon.signal("STOP");
@@ -117,7 +106,7 @@ fn stopped_for_long() {
 #[test]
 fn suspended_for_hours() {
     let (dir, graphite) = (Dir::new(), Graphite::text());
-    let (mut daemon, faults) = start(&dir, &graphite);
+    let (mut daemon, faults) = start_by_hand(&dir, &graphite, "");
     daemon.send("a:1|c");
     daemon.wait_received(1);
     faults.pass(INTERVAL / 2);

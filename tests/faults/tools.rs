@@ -3,12 +3,36 @@
 use crate::common::daemon::{Daemon, STATSD, command};
 use crate::common::graphite::Graphite;
 use crate::common::inject::{Call, Faults};
-use crate::common::{DEADLINE, Dir, skipped, wait_until};
+use crate::common::{DEADLINE, Dir, LOCAL, NEVER, skipped, wait_until};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Keys for a server of each kind.
+pub const BOTH: &str = "servers: [{ server: 'udp', address: '127.0.0.1', port: 0 },
+    { server: 'tcp', address: '127.0.0.1', port: 0 }]";
+
+/// That of [`NEVER`]: so long that only [`Faults::pass`] brings a flush about.
+pub const INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A daemon that flushes to this Graphite when the test makes an [`INTERVAL`] pass; `keys` for more of
+/// its config.
+#[track_caller]
+pub fn start_by_hand(dir: &Dir, graphite: &Graphite, keys: &str) -> (Daemon, Faults) {
+    let config = format!("{{ {LOCAL}, {NEVER}, {}, {keys} }}", graphite.config());
+    start_with_faults(dir, &config)
+}
+
+/// Ticks of processor time that it has taken, 10 ms each.
+pub fn ticks(daemon: &Daemon) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let (_, rest) = text.rsplit_once(')').unwrap();
+    let fields: Vec<f64> = rest.split_whitespace().flat_map(str::parse).collect();
+    // utime and stime: fields 14 and 15, behind pid, name and state.
+    fields[10] + fields[11]
+}
 
 /// A daemon whose clocks and calls the test has in hand.
 #[track_caller]
